@@ -1,1 +1,13 @@
-//! Stub.
+//! The mapping table of RFC 3089 §3: names and fake addresses, shared by every process of one user.
+
+mod connections;
+mod error;
+mod name;
+mod pool;
+mod table;
+
+pub use connections::Connection;
+pub use error::{Foreign, TableError};
+pub use name::Name;
+pub use pool::{Family, Ipv4Range, Ipv6Range, MAX_SLOTS, Pool, RangeError, Ranges};
+pub use table::{Table, default_paths};
