@@ -1,0 +1,211 @@
+//! Where to, and from where: ATYP, name or address, and port (RFC 1928 §5).
+//! The mapping of names to fake addresses is fake-dns's, resolving them the gateway's.
+
+use core::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use crate::{
+    WireError,
+    read::{Reader, Stop},
+    text::Text,
+    write::Writer,
+};
+
+/// ATYP: what kind of address follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Atyp(pub u8);
+
+impl Atyp {
+    /// Four octets.
+    pub const IP_V4: Self = Self(0x01);
+    /// An octet of length and a name.
+    pub const DOMAINNAME: Self = Self(0x03);
+    /// Sixteen octets.
+    pub const IP_V6: Self = Self(0x04);
+}
+
+impl fmt::Display for Atyp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::IP_V4 => "IPv4",
+            Self::DOMAINNAME => "domain name",
+            Self::IP_V6 => "IPv6",
+            _ => "unassigned",
+        };
+        write!(f, "{name} ({:02x})", self.0)
+    }
+}
+
+/// A name as it stands on the wire: 1 to 255 octets, none of them NUL. Nothing else is checked or
+/// changed here; both sides must agree on what a name means, and that is DNS's business.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fqdn(Text);
+
+impl Fqdn {
+    /// Copies the name.
+    ///
+    /// # Errors
+    /// [`WireError::FqdnLength`] and [`WireError::FqdnNul`].
+    pub fn new(octets: &[u8]) -> Result<Self, WireError> {
+        if octets.is_empty() {
+            return Err(WireError::FqdnLength(0));
+        }
+        if octets.contains(&0) {
+            return Err(WireError::FqdnNul);
+        }
+        Text::new(octets)
+            .map(Self)
+            .ok_or(WireError::FqdnLength(octets.len()))
+    }
+
+    /// The name's octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// What is not printable ASCII is shown as `\xNN`.
+impl fmt::Display for Fqdn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Fqdn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fqdn({self})")
+    }
+}
+
+/// A name or a literal address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no heap to put the name in"
+)]
+pub enum Address {
+    /// ATYP 01 or 04.
+    Ip(IpAddr),
+    /// ATYP 03.
+    Fqdn(Fqdn),
+}
+
+impl Address {
+    /// How the wire says what kind it is.
+    #[must_use]
+    pub fn atyp(&self) -> Atyp {
+        match self {
+            Self::Ip(IpAddr::V4(_)) => Atyp::IP_V4,
+            Self::Ip(IpAddr::V6(_)) => Atyp::IP_V6,
+            Self::Fqdn(_) => Atyp::DOMAINNAME,
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        Ok(match Atyp(reader.octet()?) {
+            Atyp::IP_V4 => Self::Ip(Ipv4Addr::from(reader.array::<4>()?).into()),
+            Atyp::DOMAINNAME => Self::Fqdn(Fqdn::new(reader.counted()?)?),
+            Atyp::IP_V6 => Self::Ip(Ipv6Addr::from(reader.array::<16>()?).into()),
+            Atyp(unknown) => return Err(WireError::Atyp(unknown).into()),
+        })
+    }
+
+    fn write(&self, writer: &mut Writer<'_>) {
+        writer.octet(self.atyp().0);
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => writer.put(&ip.octets()),
+            Self::Ip(IpAddr::V6(ip)) => writer.put(&ip.octets()),
+            Self::Fqdn(name) => writer.counted(name.as_bytes()),
+        }
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Self {
+        Self::Ip(ip)
+    }
+}
+
+impl From<Fqdn> for Address {
+    fn from(name: Fqdn) -> Self {
+        Self::Fqdn(name)
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Fqdn(name) => name.fmt(f),
+        }
+    }
+}
+
+/// DST.ADDR and DST.PORT: where the client wants to go. Shown as `name:port` or `[v6]:port`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// DST.ADDR.
+    pub address: Address,
+    /// DST.PORT, in host order.
+    pub port: u16,
+}
+
+/// BND.ADDR and BND.PORT: the server's own end of the normal connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Bound {
+    /// BND.ADDR.
+    pub address: Address,
+    /// BND.PORT, in host order.
+    pub port: u16,
+}
+
+impl Bound {
+    /// 0.0.0.0:0, for a reply that has nothing to say here.
+    pub const UNSPECIFIED: Self = Self {
+        address: Address::Ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        port: 0,
+    };
+}
+
+/// The two are the same on the wire and differ in what they mean.
+macro_rules! address_and_port {
+    ($name:ident) => {
+        impl $name {
+            pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+                Ok(Self {
+                    address: Address::read(reader)?,
+                    port: reader.port()?,
+                })
+            }
+
+            pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+                self.address.write(writer);
+                writer.port(self.port);
+            }
+        }
+
+        impl From<SocketAddr> for $name {
+            fn from(from: SocketAddr) -> Self {
+                Self {
+                    address: from.ip().into(),
+                    port: from.port(),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.address {
+                    Address::Ip(ip) => SocketAddr::new(ip, self.port).fmt(f),
+                    Address::Fqdn(name) => write!(f, "{name}:{}", self.port),
+                }
+            }
+        }
+    };
+}
+
+address_and_port!(Destination);
+address_and_port!(Bound);

@@ -1,0 +1,112 @@
+//! Username/password authentication (RFC 1929).
+//! Whether they are the right ones is the gateway's to say.
+
+use core::fmt;
+
+use crate::{Parsed, WireError, read::Reader, text::MOST_OCTETS, write::Writer};
+
+/// VER of the sub-negotiation, which counts by itself.
+const VER: u8 = 0x01;
+
+/// `VER ULEN UNAME PLEN PASSWD`: user name and password, 1 to 255 octets each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Credentials<'a> {
+    user: &'a [u8],
+    password: &'a [u8],
+}
+
+impl<'a> Credentials<'a> {
+    /// Most octets that the message can have.
+    pub(crate) const MOST_OCTETS: usize = 3 + 2 * MOST_OCTETS;
+
+    /// Borrows both.
+    ///
+    /// # Errors
+    /// [`WireError::UserLength`] and [`WireError::PasswordLength`].
+    pub const fn new(user: &'a [u8], password: &'a [u8]) -> Result<Self, WireError> {
+        if user.is_empty() || user.len() > MOST_OCTETS {
+            return Err(WireError::UserLength(user.len()));
+        }
+        if password.is_empty() || password.len() > MOST_OCTETS {
+            return Err(WireError::PasswordLength(password.len()));
+        }
+        Ok(Self { user, password })
+    }
+
+    /// UNAME.
+    #[must_use]
+    pub const fn user(&self) -> &'a [u8] {
+        self.user
+    }
+
+    /// PASSWD. To be compared in constant time, and never shown.
+    #[must_use]
+    pub const fn password(&self) -> &'a [u8] {
+        self.password
+    }
+
+    /// Reads one message from the beginning of `octets`.
+    ///
+    /// # Errors
+    /// [`WireError::Version`], [`WireError::UserLength`] and [`WireError::PasswordLength`].
+    pub fn parse(octets: &'a [u8]) -> Result<Parsed<Self>, WireError> {
+        Reader::parse(octets, 3, |reader| {
+            reader.version(VER)?;
+            Ok(Self::new(reader.counted()?, reader.counted()?)?)
+        })
+    }
+
+    /// Writes the message and gives its length.
+    ///
+    /// # Errors
+    /// [`WireError::NoRoom`].
+    pub fn encode(&self, buf: &mut [u8]) -> Result<usize, WireError> {
+        Writer::encode(buf, |writer| self.write(writer))
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.octet(VER);
+        writer.counted(self.user);
+        writer.counted(self.password);
+    }
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({}, …)", self.user.escape_ascii())
+    }
+}
+
+/// `VER STATUS`: the server's verdict. Anything but 0 is a refusal, and the server closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub u8);
+
+impl Status {
+    /// The client may send its request.
+    pub const SUCCESS: Self = Self(0x00);
+    /// What our server says; the RFC leaves the choice.
+    pub const FAILURE: Self = Self(0x01);
+
+    /// Reads one message from the beginning of `octets`.
+    ///
+    /// # Errors
+    /// [`WireError::Version`].
+    pub fn parse(octets: &[u8]) -> Result<Parsed<Self>, WireError> {
+        Reader::parse(octets, 2, |reader| {
+            reader.version(VER)?;
+            Ok(Self(reader.octet()?))
+        })
+    }
+
+    /// Writes the message and gives its length.
+    ///
+    /// # Errors
+    /// [`WireError::NoRoom`].
+    pub fn encode(&self, buf: &mut [u8]) -> Result<usize, WireError> {
+        Writer::encode(buf, |writer| self.write(writer))
+    }
+
+    pub(crate) fn write(&self, writer: &mut Writer<'_>) {
+        writer.put(&[VER, self.0]);
+    }
+}
