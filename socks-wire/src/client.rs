@@ -1,11 +1,11 @@
 //! `ClientHandshake`: method → sub-negotiation → request → reply, one [`Step`] at a time.
 //! It owns no socket, no clock and no buffer; sending, receiving and deadlines are its caller's.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
-    Address, Atyp, Bound, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed,
-    Rep, Reply, Request, Selection, Status, WireError, write::Writer,
+    Atyp, Bound, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep,
+    Request, Selection, Status, WireError, method::VER, userpass, write::Writer,
 };
 
 /// Room for the longest message that a client sends.
@@ -20,6 +20,10 @@ pub const CLIENT_SCRATCH_OCTETS: usize = {
 
 /// What the handshake wants now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no heap to put the bound address in"
+)]
 pub enum Step<'s> {
     /// Send this, then call [`ClientHandshake::sent`] with how many octets went out.
     Send(&'s [u8]),
@@ -161,39 +165,236 @@ impl<'a> ClientHandshake<'a> {
         Ok(())
     }
 
-    /// The message of the present phase, which is one of those that send.
+    /// The message of the present phase; nothing in a phase that sends none.
     fn write(&self, writer: &mut Writer<'_>) {
-        todo!()
+        match (self.progress.phase, &self.credentials) {
+            (Phase::SendGreeting, _) => Greeting {
+                methods: self.offer(),
+            }
+            .write(writer),
+            (Phase::SendCredentials, Some(credentials)) => credentials.write(writer),
+            (Phase::SendRequest, _) => Request::write(self.cmd, self.destination, writer),
+            _ => {}
+        }
     }
 
-    fn after(&self, mut progress: Progress, octet: u8) -> Result<Progress, HandshakeError> {
-        todo!()
+    fn offer(&self) -> &'static [u8] {
+        const NONE: u8 = Method::NO_AUTHENTICATION_REQUIRED.0;
+        const PASSWORD: u8 = Method::USERNAME_PASSWORD.0;
+        if self.credentials.is_some() {
+            &[NONE, PASSWORD]
+        } else {
+            &[NONE]
+        }
+    }
+
+    /// The progress after one more octet. Octet by octet it cannot matter how a reply is cut into
+    /// segments, and nothing is judged before the octets that decide are here.
+    fn after(&self, so_far: Progress, octet: u8) -> Result<Progress, HandshakeError> {
+        let progress = so_far.with(octet);
+        let octets = progress.octets();
+        let next = match progress.phase {
+            Phase::ReceiveSelection => match Selection::parse(octets)? {
+                Parsed::More(_) => return Ok(progress),
+                Parsed::Whole {
+                    message: Selection { method },
+                    ..
+                } => self.chosen(method)?,
+            },
+            Phase::ReceiveStatus => match Status::parse(octets)? {
+                Parsed::More(_) => return Ok(progress),
+                Parsed::Whole {
+                    message: Status::SUCCESS,
+                    ..
+                } => Phase::SendRequest,
+                Parsed::Whole {
+                    message: Status(status),
+                    ..
+                } => {
+                    return Err(HandshakeError::WrongPassword(status));
+                }
+            },
+            Phase::ReceiveReply => {
+                let done = usize::from(progress.at) == reply_len(octets)?;
+                let phase = if done {
+                    Phase::Done
+                } else {
+                    Phase::ReceiveReply
+                };
+                return Ok(Progress { phase, ..progress });
+            }
+            Phase::SendGreeting | Phase::SendCredentials | Phase::SendRequest | Phase::Done => {
+                return Err(WireError::Surplus.into());
+            }
+        };
+        Ok(Progress::begin(next))
+    }
+
+    fn chosen(&self, method: Method) -> Result<Phase, HandshakeError> {
+        match method {
+            Method::NO_ACCEPTABLE_METHODS => Err(HandshakeError::NoAcceptableMethod),
+            Method(octet) if !self.offer().contains(&octet) => {
+                Err(WireError::MethodNotOffered(method).into())
+            }
+            Method::USERNAME_PASSWORD => Ok(Phase::SendCredentials),
+            _ => Ok(Phase::SendRequest),
+        }
+    }
+}
+
+/// Length of a reply of which the beginning is known: exact from the fifth octet on, and never too
+/// long before that.
+fn reply_len(octets: &[u8]) -> Result<usize, HandshakeError> {
+    const SHORTEST: usize = 7; // a name of no octets, which some servers send
+    match *octets {
+        [found, ..] if found != VER => Err(WireError::Version {
+            found,
+            expected: VER,
+        }
+        .into()),
+        [_, rep, ..] if Rep(rep) != Rep::SUCCEEDED => Err(HandshakeError::Reply(Rep(rep))),
+        [_, _, _, atyp, ref address @ ..] => match Atyp(atyp) {
+            Atyp::IP_V4 => Ok(4 + 4 + 2),
+            Atyp::IP_V6 => Ok(4 + 16 + 2),
+            Atyp::DOMAINNAME => {
+                let name = address.first().map_or(0, |&len| usize::from(len));
+                Ok(SHORTEST.saturating_add(name))
+            }
+            Atyp(unknown) => Err(WireError::Atyp(unknown).into()),
+        },
+        _ => Ok(SHORTEST),
     }
 }
 
 impl Progress {
+    /// Four plain words, for whoever keeps them in atomics. `Default` is four zeros.
+    #[must_use]
+    pub fn to_words(self) -> [u64; 4] {
+        let [low, high] = self.at.to_le_bytes();
+        let octets = [self.phase as u8, low, high].into_iter().chain(self.head);
+        let mut words = [[0; 8]; 4];
+        for (to, from) in words.as_flattened_mut().iter_mut().zip(octets) {
+            *to = from;
+        }
+        words.map(u64::from_le_bytes)
+    }
+
+    /// The way back. `None` for words that [`to_words`](Self::to_words) never gives.
+    #[must_use]
+    pub fn from_words(words: [u64; 4]) -> Option<Self> {
+        let words = words.map(u64::to_le_bytes);
+        let (&[phase, low, high], rest) = words.as_flattened().split_first_chunk()?;
+        let (&head, spare) = rest.split_first_chunk()?;
+        let &phase = Phase::ALL.get(usize::from(phase))?;
+        let progress = Self {
+            phase,
+            at: u16::from_le_bytes([low, high]),
+            head,
+        };
+        let rest_is_zero = |octets: &[u8]| octets.iter().all(|&octet| octet == 0);
+        (progress.is_reachable() && rest_is_zero(progress.unused()) && rest_is_zero(spare))
+            .then_some(progress)
+    }
+
     fn begin(phase: Phase) -> Self {
         Self {
             phase,
             ..Self::default()
         }
     }
+
+    fn with(mut self, octet: u8) -> Self {
+        if let Some(kept) = self.place().and_then(|place| self.head.get_mut(place)) {
+            *kept = octet;
+        }
+        self.at = self.at.saturating_add(1);
+        self
+    }
+
+    /// Where in `head` the next octet goes, if it is not one of a name. The port behind a name goes
+    /// to where the name would begin.
+    fn place(&self) -> Option<usize> {
+        const NAME_AT: usize = 5;
+        let at = usize::from(self.at);
+        match self.head {
+            [_, _, _, atyp, name_len, ..] if Atyp(atyp) == Atyp::DOMAINNAME && at >= NAME_AT => at
+                .checked_sub(usize::from(name_len))
+                .filter(|&place| place >= NAME_AT),
+            _ => Some(at),
+        }
+    }
+
+    /// The octets received, without a name, and perhaps zeros for the rest of it.
+    fn octets(&self) -> &[u8] {
+        self.head.get(..usize::from(self.at)).unwrap_or(&self.head)
+    }
+
+    /// What of `head` is not yet written.
+    fn unused(&self) -> &[u8] {
+        match self.phase {
+            Phase::SendGreeting | Phase::SendCredentials | Phase::SendRequest => &self.head,
+            Phase::ReceiveSelection | Phase::ReceiveStatus | Phase::ReceiveReply | Phase::Done => {
+                self.head
+                    .get(self.place().unwrap_or(5)..)
+                    .unwrap_or_default()
+            }
+        }
+    }
+
+    /// Octets of the message that are still to come.
     fn missing(&self) -> usize {
-        todo!()
+        let len = match self.phase {
+            Phase::ReceiveReply => reply_len(self.octets()).unwrap_or_default(),
+            _ => 2, // a selection or a status
+        };
+        len.saturating_sub(usize::from(self.at))
     }
+
+    fn is_reachable(&self) -> bool {
+        let at = usize::from(self.at);
+        let begins_with = |ver| at == 0 || (at == 1 && self.head.first() == Some(&ver));
+        match self.phase {
+            Phase::SendGreeting => at < 4,
+            Phase::ReceiveSelection => begins_with(VER),
+            Phase::SendCredentials => at < Credentials::MOST_OCTETS,
+            Phase::ReceiveStatus => begins_with(userpass::VER),
+            Phase::SendRequest => at < Request::MOST_OCTETS,
+            Phase::ReceiveReply => reply_len(self.octets()).is_ok_and(|len| at < len),
+            Phase::Done => reply_len(self.octets()).is_ok_and(|len| at == len),
+        }
+    }
+
     fn bound(&self) -> Bound {
-        todo!()
+        let [_ver, _rep, _rsv, atyp, address @ ..] = self.head;
+        let (ip, port): (IpAddr, _) = match Atyp(atyp) {
+            Atyp::IP_V4 => {
+                let [a, b, c, d, high, low, ..] = address;
+                (Ipv4Addr::new(a, b, c, d).into(), [high, low])
+            }
+            Atyp::IP_V6 => {
+                let [ip @ .., high, low] = address;
+                (Ipv6Addr::from(ip).into(), [high, low])
+            }
+            _ => {
+                let [_len, high, low, ..] = address;
+                (Ipv4Addr::UNSPECIFIED.into(), [high, low])
+            }
+        };
+        Bound {
+            address: ip.into(),
+            port: u16::from_be_bytes(port),
+        }
     }
+}
 
-    /// Four plain words, for whoever keeps them in atomics.
-    #[must_use]
-    pub fn to_words(self) -> [u64; 4] {
-        todo!()
-    }
-
-    /// The way back. `None` for words that [`to_words`](Self::to_words) never gives.
-    #[must_use]
-    pub fn from_words(words: [u64; 4]) -> Option<Self> {
-        todo!()
-    }
+impl Phase {
+    const ALL: [Self; 7] = [
+        Self::SendGreeting,
+        Self::ReceiveSelection,
+        Self::SendCredentials,
+        Self::ReceiveStatus,
+        Self::SendRequest,
+        Self::ReceiveReply,
+        Self::Done,
+    ];
 }

@@ -40,10 +40,13 @@ impl fmt::Display for Method {
 /// `VER NMETHODS METHODS`: the client's first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Greeting<'a> {
-    methods: &'a [u8],
+    pub(crate) methods: &'a [u8],
 }
 
 impl<'a> Greeting<'a> {
+    /// Most octets that the message can have.
+    pub(crate) const MOST_OCTETS: usize = 2 + MOST_OCTETS;
+
     /// Offers these METHODS, one octet each. None at all can be said, and can only be refused.
     ///
     /// # Errors

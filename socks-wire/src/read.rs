@@ -18,6 +18,21 @@ pub enum Parsed<T> {
     More(usize),
 }
 
+impl<T> Parsed<T> {
+    pub(crate) fn map<U>(self, of: impl FnOnce(T) -> U) -> Parsed<U> {
+        match self {
+            Self::Whole {
+                message,
+                len_octets,
+            } => Parsed::Whole {
+                message: of(message),
+                len_octets,
+            },
+            Self::More(octets) => Parsed::More(octets),
+        }
+    }
+}
+
 /// Why reading stops before the end of a message.
 #[derive(Debug)]
 pub(crate) enum Stop {

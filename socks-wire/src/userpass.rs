@@ -6,7 +6,7 @@ use core::fmt;
 use crate::{Parsed, WireError, read::Reader, text::MOST_OCTETS, write::Writer};
 
 /// VER of the sub-negotiation, which counts by itself.
-const VER: u8 = 0x01;
+pub(crate) const VER: u8 = 0x01;
 
 /// `VER ULEN UNAME PLEN PASSWD`: user name and password, 1 to 255 octets each.
 #[derive(Clone, Copy, PartialEq, Eq)]
