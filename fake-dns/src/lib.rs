@@ -2,12 +2,18 @@
 
 mod connections;
 mod error;
+mod key;
+mod layout;
 mod name;
 mod pool;
+mod record;
+mod shared;
+mod slot;
+mod sys;
 mod table;
 
 pub use connections::Connection;
 pub use error::{Foreign, TableError};
 pub use name::Name;
 pub use pool::{Family, Ipv4Range, Ipv6Range, MAX_SLOTS, Pool, RangeError, Ranges};
-pub use table::{Table, default_paths};
+pub use shared::{Table, default_paths};

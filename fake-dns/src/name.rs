@@ -30,6 +30,10 @@ impl Name {
         Ok(Self { len, octets })
     }
 
+    pub(crate) fn len(&self) -> u8 {
+        self.len
+    }
+
     /// The name's own octets.
     pub fn as_bytes(&self) -> &[u8] {
         self.octets.get(..usize::from(self.len)).unwrap_or_default()
