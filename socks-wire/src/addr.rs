@@ -209,3 +209,57 @@ macro_rules! address_and_port {
 
 address_and_port!(Destination);
 address_and_port!(Bound);
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+    use crate::check::*;
+
+    #[test]
+    fn fqdn_has_1_to_255_octets_and_no_nul() {
+        assert_eq!(Fqdn::new(b""), Err(WireError::FqdnLength(0)));
+        assert_eq!(Fqdn::new(b"x").unwrap().as_bytes(), b"x");
+        assert_eq!(Fqdn::new(&[b'x'; 255]).unwrap().as_bytes(), [b'x'; 255]);
+        assert_eq!(Fqdn::new(&[b'x'; 256]), Err(WireError::FqdnLength(256)));
+        assert_eq!(
+            Fqdn::new(b"good.example\0.evil.example"),
+            Err(WireError::FqdnNul)
+        );
+    }
+
+    #[test]
+    fn a_destination_is_shown_as_it_is_typed() {
+        assert_eq!(
+            format!("{}", by_name(b"www.example.com", 80)),
+            "www.example.com:80"
+        );
+        assert_eq!(
+            format!("{}", by_address("[2001:db8::1]:80")),
+            "[2001:db8::1]:80"
+        );
+        assert_eq!(format!("{}", by_address("192.0.2.1:80")), "192.0.2.1:80");
+        assert_eq!(format!("{}", Bound::UNSPECIFIED), "0.0.0.0:0");
+        assert_eq!(
+            format!("{:?}", Fqdn::new(b"a.example").unwrap()),
+            "Fqdn(a.example)"
+        );
+    }
+
+    /// A name is a stranger's text: it must not forge a field or a line of a log.
+    #[test]
+    fn a_name_cannot_reach_out_of_its_place_in_a_log() {
+        let name = by_name(b"a rep=00\n\x1b[2J\\\xff", 80);
+        assert_eq!(format!("{name}"), r"a\x20rep=00\x0a\x1b[2J\x5c\xff:80");
+    }
+
+    #[test]
+    fn atyp_is_shown_with_its_code() {
+        assert_eq!(
+            format!("{}", by_name(b"a", 1).address.atyp()),
+            "domain name (03)"
+        );
+        assert_eq!(format!("{}", Atyp(0x09)), "unassigned (09)");
+    }
+}

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
     Atyp, Bound, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep,
-    Request, Selection, Status, WireError, method::VER, userpass, write::Writer,
+    Request, Selection, Status, WireError, method::VER, write::Writer,
 };
 
 /// Room for the longest message that a client sends.
@@ -173,7 +173,13 @@ impl<'a> ClientHandshake<'a> {
             }
             .write(writer),
             (Phase::SendCredentials, Some(credentials)) => credentials.write(writer),
-            (Phase::SendRequest, _) => Request::write(self.cmd, self.destination, writer),
+            (Phase::SendRequest, _) => {
+                Request {
+                    cmd: self.cmd,
+                    destination: *self.destination,
+                }
+                .write(writer);
+            }
             _ => {}
         }
     }
@@ -352,12 +358,13 @@ impl Progress {
 
     fn is_reachable(&self) -> bool {
         let at = usize::from(self.at);
-        let begins_with = |ver| at == 0 || (at == 1 && self.head.first() == Some(&ver));
         match self.phase {
             Phase::SendGreeting => at < 4,
-            Phase::ReceiveSelection => begins_with(VER),
+            Phase::ReceiveSelection => {
+                matches!(Selection::parse(self.octets()), Ok(Parsed::More(_)))
+            }
             Phase::SendCredentials => at < Credentials::MOST_OCTETS,
-            Phase::ReceiveStatus => begins_with(userpass::VER),
+            Phase::ReceiveStatus => matches!(Status::parse(self.octets()), Ok(Parsed::More(_))),
             Phase::SendRequest => at < Request::MOST_OCTETS,
             Phase::ReceiveReply => reply_len(self.octets()).is_ok_and(|len| at < len),
             Phase::Done => reply_len(self.octets()).is_ok_and(|len| at == len),
@@ -398,3 +405,6 @@ impl Phase {
         Self::Done,
     ];
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,3 +50,52 @@ impl DatagramHeader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::check::*;
+
+    #[test]
+    fn header_before_the_data() {
+        let message = DatagramHeader {
+            frag: Frag::STANDALONE,
+            destination: by_name(b"ntp", 123),
+        };
+        let fields: &[&[u8]] = &[
+            &[0x00, 0x00], // RSV
+            &[0x00],       // FRAG
+            &[0x03],       // ATYP: DOMAINNAME
+            &[3],          // its length
+            b"ntp",        // DST.ADDR
+            &[0x00, 123],  // DST.PORT
+        ];
+        assert_on_the_wire!(DatagramHeader, message, octets(fields));
+    }
+
+    #[test]
+    fn last_fragment() {
+        let frag = Frag(Frag::END_OF_SEQUENCE | 2);
+        let message = DatagramHeader {
+            frag,
+            destination: by_address("192.0.2.1:53"),
+        };
+        let fields: &[&[u8]] = &[
+            &[0x00, 0x00],   // RSV
+            &[0x82],         // FRAG: the second is the last
+            &[0x01],         // ATYP: IP V4
+            &[192, 0, 2, 1], // DST.ADDR
+            &[0x00, 53],     // DST.PORT
+        ];
+        assert_on_the_wire!(DatagramHeader, message, octets(fields));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(frag: u8, destination in any_destination()) {
+            assert_round_trip!(DatagramHeader, DatagramHeader { frag: Frag(frag), destination });
+        }
+    }
+}

@@ -70,9 +70,13 @@
 extern crate std;
 
 mod addr;
+#[cfg(test)]
+mod check;
 mod client;
 mod datagram;
 mod error;
+#[cfg(test)]
+mod hostile;
 mod method;
 mod read;
 mod reply;

@@ -123,3 +123,83 @@ impl Selection {
         writer.put(&[VER, self.method.0]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::check::*;
+
+    #[test]
+    fn greeting_with_two_methods() {
+        let fields: &[&[u8]] = &[
+            &[0x05],       // VER
+            &[2],          // NMETHODS
+            &[0x00, 0x02], // METHODS: none, username/password
+        ];
+        assert_on_the_wire!(
+            Greeting,
+            Greeting::new(&[0x00, 0x02]).unwrap(),
+            octets(fields)
+        );
+        let methods = Greeting {
+            methods: &[0x00, 0x02],
+        }
+        .methods();
+        assert!(methods.eq([
+            Method::NO_AUTHENTICATION_REQUIRED,
+            Method::USERNAME_PASSWORD
+        ]));
+    }
+
+    /// RFC 1928 §3 has 1 to 255 methods; none at all has an answer as well, FF.
+    #[test]
+    fn greeting_without_methods() {
+        assert_on_the_wire!(Greeting, Greeting::new(&[]).unwrap(), [0x05, 0]);
+    }
+
+    #[test]
+    fn methods_past_the_count() {
+        assert_eq!(Greeting::new(&[0; 256]), Err(WireError::MethodCount(256)));
+    }
+
+    #[test]
+    fn selection() {
+        let message = Selection {
+            method: Method::USERNAME_PASSWORD,
+        };
+        let fields: &[&[u8]] = &[
+            &[0x05], // VER
+            &[0x02], // METHOD
+        ];
+        assert_on_the_wire!(Selection, message, octets(fields));
+    }
+
+    #[test]
+    fn another_version() {
+        let error = WireError::Version {
+            found: b'H',
+            expected: 5,
+        };
+        assert_eq!(Selection::parse(b"HTTP/1.1 400"), Err(error));
+        assert_eq!(Greeting::parse(b"H"), Err(error));
+    }
+
+    #[test]
+    fn method_is_shown_with_its_code() {
+        assert_eq!(
+            std::format!("{}", Method::USERNAME_PASSWORD),
+            "username/password (02)"
+        );
+        assert_eq!(std::format!("{}", Method(0x80)), "private method (80)");
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(methods in vec(any::<u8>(), 0..=255), method: u8) {
+            assert_round_trip!(Greeting, Greeting::new(&methods).unwrap());
+            assert_round_trip!(Selection, Selection { method: Method(method) });
+        }
+    }
+}

@@ -86,3 +86,115 @@ impl Reply {
         self.bound.write(writer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::check::*;
+
+    #[test]
+    fn succeeded_with_v4_address() {
+        let bound = Bound::from(core::net::SocketAddr::from(([198, 51, 100, 7], 40_000)));
+        let fields: &[&[u8]] = &[
+            &[0x05],            // VER
+            &[0x00],            // REP: succeeded
+            &[0x00],            // RSV
+            &[0x01],            // ATYP: IP V4
+            &[198, 51, 100, 7], // BND.ADDR
+            &[0x9C, 0x40],      // BND.PORT
+        ];
+        assert_on_the_wire!(
+            Reply,
+            Reply {
+                rep: Rep::SUCCEEDED,
+                bound
+            },
+            octets(fields)
+        );
+    }
+
+    #[test]
+    fn refused_with_v6_address() {
+        let bound = Bound {
+            address: by_address("[::1]:0").address,
+            port: 0,
+        };
+        let fields: &[&[u8]] = &[
+            &[0x05],                                           // VER
+            &[0x05],                                           // REP: connection refused
+            &[0x00],                                           // RSV
+            &[0x04],                                           // ATYP: IP V6
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], // BND.ADDR
+            &[0x00, 0x00],                                     // BND.PORT
+        ];
+        assert_on_the_wire!(
+            Reply,
+            Reply {
+                rep: Rep::CONNECTION_REFUSED,
+                bound
+            },
+            octets(fields)
+        );
+    }
+
+    #[test]
+    fn succeeded_with_name() {
+        let bound = Bound {
+            address: by_name(b"gw", 0).address,
+            port: 1080,
+        };
+        let fields: &[&[u8]] = &[
+            &[0x05],       // VER
+            &[0x00],       // REP: succeeded
+            &[0x00],       // RSV
+            &[0x03],       // ATYP: DOMAINNAME
+            &[2],          // its length
+            b"gw",         // BND.ADDR
+            &[0x04, 0x38], // BND.PORT
+        ];
+        assert_on_the_wire!(
+            Reply,
+            Reply {
+                rep: Rep::SUCCEEDED,
+                bound
+            },
+            octets(fields)
+        );
+    }
+
+    #[test]
+    fn what_is_no_reply() {
+        // SOCKS4's refusal, which a server that knows no SOCKS5 may give.
+        let v4 = [0x00, 0x5B, 0, 0, 0, 0, 0, 0];
+        assert_eq!(
+            Reply::parse(&v4),
+            Err(WireError::Version {
+                found: 0,
+                expected: 5
+            })
+        );
+        assert_eq!(
+            Reply::parse(&[0x05, 0x00, 0x00, 0x05]),
+            Err(WireError::Atyp(0x05))
+        );
+    }
+
+    #[test]
+    fn rep_is_shown_with_its_code() {
+        assert_eq!(
+            std::format!("{}", Rep::CONNECTION_REFUSED),
+            "connection refused (05)"
+        );
+        assert_eq!(std::format!("{}", Rep(0x5B)), "unassigned (5b)");
+    }
+
+    proptest! {
+        /// Codes that nobody knows included.
+        #[test]
+        fn round_trips(rep: u8, bound in any_bound()) {
+            assert_round_trip!(Reply, Reply { rep: Rep(rep), bound });
+        }
+    }
+}

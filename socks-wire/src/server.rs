@@ -420,3 +420,6 @@ fn write_reply(version: Version, rep: Rep, bound: &Bound, writer: &mut Writer<'_
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

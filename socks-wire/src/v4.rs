@@ -210,3 +210,147 @@ impl Reply {
         writer.put(&self.ip.octets());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::check::*;
+
+    #[test]
+    fn connect_by_address() {
+        let message = Request {
+            cmd: Cmd::CONNECT,
+            destination: by_address("192.0.2.1:80"),
+            user_id: UserId::new(b"fred").unwrap(),
+        };
+        let fields: &[&[u8]] = &[
+            &[0x04],         // VN
+            &[0x01],         // CMD: CONNECT
+            &[0x00, 80],     // DSTPORT
+            &[192, 0, 2, 1], // DSTIP
+            b"fred",         // USERID
+            &[0x00],         // its end
+        ];
+        assert_on_the_wire!(Request, message, octets(fields));
+        assert_eq!(message.version(), Version::V4);
+    }
+
+    #[test]
+    fn connect_by_name() {
+        let destination = by_name(b"example.com", 443);
+        let message = Request {
+            cmd: Cmd::CONNECT,
+            destination,
+            user_id: UserId::EMPTY,
+        };
+        let fields: &[&[u8]] = &[
+            &[0x04],        // VN
+            &[0x01],        // CMD: CONNECT
+            &[0x01, 0xBB],  // DSTPORT
+            &[0, 0, 0, 1],  // DSTIP: a name follows
+            &[0x00],        // end of USERID, which is empty
+            b"example.com", // NAME
+            &[0x00],        // its end
+        ];
+        assert_on_the_wire!(Request, message, octets(fields));
+        assert_eq!(message.version(), Version::V4a);
+    }
+
+    #[test]
+    fn granted() {
+        let message = Reply {
+            cd: Cd::GRANTED,
+            port: 258,
+            ip: Ipv4Addr::new(192, 0, 2, 1),
+        };
+        let fields: &[&[u8]] = &[
+            &[0x00],         // VN
+            &[0x5A],         // CD: granted
+            &[0x01, 0x02],   // DSTPORT
+            &[192, 0, 2, 1], // DSTIP
+        ];
+        assert_on_the_wire!(Reply, message, octets(fields));
+    }
+
+    /// "the first three bytes of DSTIP to NULL and the last byte to a non-zero value" (SOCKS4a).
+    #[test]
+    fn only_0_0_0_x_means_a_name() {
+        for (ip, name) in [
+            ([0, 0, 0, 255], true),
+            ([0, 0, 0, 0], false),
+            ([0, 0, 1, 1], false),
+        ] {
+            assert_eq!(means_name(ip.into()), name);
+        }
+    }
+
+    #[test]
+    fn user_id_and_name_end_at_255_octets() {
+        let head = [0x04, 0x01, 0, 80, 0, 0, 0, 1];
+        let text = [b'x'; 255];
+        let whole = octets(&[&head, &text, &[0], &text, &[0]]);
+        assert_eq!(whole.len(), Request::MOST_OCTETS);
+        assert!(matches!(
+            Request::parse(&whole),
+            Ok(Parsed::Whole {
+                len_octets: 520,
+                ..
+            })
+        ));
+
+        let long_user_id = octets(&[&head, &text, b"x"]);
+        assert_eq!(
+            Request::parse(&long_user_id),
+            Err(WireError::UserIdLength(256))
+        );
+        let long_name = octets(&[&head, &text, &[0], &text, b"x"]);
+        assert_eq!(Request::parse(&long_name), Err(WireError::FqdnLength(256)));
+        let no_name = octets(&[&head, &[0, 0]]);
+        assert_eq!(Request::parse(&no_name), Err(WireError::FqdnLength(0)));
+    }
+
+    #[test]
+    fn what_v4_cannot_say() {
+        for text in ["[2001:db8::1]:80", "0.0.0.7:80"] {
+            let destination = by_address(text);
+            let message = Request {
+                cmd: Cmd::CONNECT,
+                destination,
+                user_id: UserId::EMPTY,
+            };
+            let Address::Ip(ip) = destination.address else {
+                panic!("not a name")
+            };
+            assert_eq!(message.encode(&mut [0; 600]), Err(WireError::NotInV4(ip)));
+        }
+        assert_eq!(UserId::new(b"a\0b"), Err(WireError::UserIdNul));
+        assert_eq!(UserId::new(&[b'x'; 256]), Err(WireError::UserIdLength(256)));
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(
+            cmd: u8,
+            name in prop::option::of(any_text()),
+            ip: Ipv4Addr,
+            port: u16,
+            user_id in any_user_id(),
+            cd: u8,
+        ) {
+            let by_ip = Address::Ip(ip.into());
+            let address = name.map_or(by_ip, |name| Fqdn::new(&name).unwrap().into());
+            let destination = Destination { address, port };
+            let message = Request { cmd: Cmd(cmd), destination, user_id };
+            if name_or_plain(address) {
+                assert_round_trip!(Request, message);
+            }
+            assert_round_trip!(Reply, Reply { cd: Cd(cd), port, ip });
+        }
+    }
+
+    fn name_or_plain(address: Address) -> bool {
+        !matches!(address, Address::Ip(IpAddr::V4(ip)) if means_name(ip))
+    }
+}
