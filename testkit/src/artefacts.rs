@@ -1,0 +1,152 @@
+//! What the tests run: the three binaries, built afresh, and the C victims; and where their by-products go.
+
+use std::collections::HashMap;
+use std::env::{current_exe, var_os};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+/// The binaries under test.
+#[derive(Debug)]
+pub struct Artefacts {
+    /// libsocks6.so
+    pub shim: PathBuf,
+    /// socks6-gateway
+    pub gateway: PathBuf,
+    /// socks6
+    pub launcher: PathBuf,
+}
+
+/// The release build of the binaries. The first call of a process builds them, as `cargo test` never builds a cdylib for a
+/// package that does not link it; `scripts/test`, having just built them, names their folder in `SOCKS6_ARTEFACTS` instead.
+pub fn artefacts() -> &'static Artefacts {
+    static BUILT: OnceLock<Artefacts> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = var_os("SOCKS6_ARTEFACTS").map_or_else(build, PathBuf::from);
+        let found = |name| {
+            let path = folder.join(name);
+            assert!(path.exists(), "{} was not built", path.display());
+            path
+        };
+        Artefacts {
+            shim: found("libsocks6.so"),
+            gateway: found("socks6-gateway"),
+            launcher: found("socks6"),
+        }
+    })
+}
+
+fn build() -> PathBuf {
+    let cargo = var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let done = Command::new(cargo)
+        .current_dir(repository_root())
+        .args([
+            "build",
+            "--release",
+            "-p",
+            "socks-lib",
+            "-p",
+            "socks6-gateway",
+            "-p",
+            "socks6",
+        ])
+        .arg("--target-dir")
+        .arg(target_dir())
+        .output()
+        .expect("cargo");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    target_dir().join("release")
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository_root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Cargo's target folder: this program is PROFILE/deps/NAME, or PROFILE/NAME, in it.
+fn target_dir() -> PathBuf {
+    let this = current_exe().unwrap();
+    let profile = this
+        .ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .unwrap();
+    profile.parent().unwrap().to_owned()
+}
+
+/// A folder for what is worth keeping between runs (payloads, compiled victims), inside cargo's target folder.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    let folder = target_dir().join("testkit");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Makes a file or folder of [`scratch`] once: `make` fills a path of its own, which then takes the name in one step, since
+/// other test processes may be at it too.
+pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let path = scratch().join(name);
+    if !path.exists() {
+        let mine = scratch().join(format!("{name}.{}", std::process::id()));
+        make(&mine);
+        if fs::rename(&mine, &path).is_err() {
+            drop(fs::remove_dir_all(&mine)); // a folder that another process made meanwhile
+        }
+    }
+    path
+}
+
+/// A victim in C, `examples/victims/NAME.c`, compiled as distributions do it: optimised, and with the fortified aliases.
+#[must_use]
+pub fn c_victim(name: &str) -> PathBuf {
+    static COMPILED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
+    let mut compiled = COMPILED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let compiled = compiled.get_or_insert_default();
+    compiled
+        .entry(name.to_owned())
+        .or_insert_with(|| compile(name))
+        .clone()
+}
+
+fn compile(name: &str) -> PathBuf {
+    let source = repository_root()
+        .join("examples/victims")
+        .join(name)
+        .with_extension("c");
+    let program = scratch().join(name);
+    let mine = scratch().join(format!("{name}.{}", std::process::id()));
+    let done = Command::new("/usr/bin/cc")
+        .args([
+            "-O2",
+            "-D_FORTIFY_SOURCE=3",
+            "-D_GNU_SOURCE",
+            "-std=c11",
+            "-pthread",
+        ])
+        .args(["-Wall", "-Wextra", "-Werror", "-o"])
+        .arg(&mine)
+        .arg(&source)
+        .args(["-lresolv", "-lanl"])
+        .output()
+        .expect("cc");
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    fs::rename(&mine, &program).unwrap();
+    program
+}

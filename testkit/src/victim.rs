@@ -1,0 +1,278 @@
+//! A program under the shim, or the same program without it: what it said, how it ended, how long it took.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{Display, Formatter, Result as FmtResult};
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::artefacts::artefacts;
+use crate::netns::Namespace;
+use crate::process::signal_group;
+use crate::topology::Topology;
+
+/// The environment that puts a program under libsocks6.so.
+#[derive(Debug, Clone)]
+pub struct Shim {
+    environment: Vec<(String, OsString)>,
+    log: PathBuf,
+}
+
+impl Shim {
+    pub(crate) fn new(topology: &Topology, gateway: SocketAddr) -> Self {
+        let log = topology.dir().join("shim.log");
+        let shim = Self {
+            environment: Vec::new(),
+            log: log.clone(),
+        };
+        shim.with("LD_PRELOAD", &artefacts().shim)
+            .with("SOCKS6_GATEWAY", gateway.to_string())
+            .with("SOCKS6_TABLE", topology.dir().join("table"))
+            .with("SOCKS6_LOG", format!("info,file:{}", log.display()))
+    }
+
+    /// Sets, or sets anew, a variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment
+            .push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// What the shims of this topology have logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// A program about to run in a namespace.
+#[derive(Debug)]
+pub struct Victim<'t> {
+    namespace: &'t Namespace,
+    dir: &'t Path,
+    argv: Vec<OsString>,
+    environment: Vec<(String, OsString)>,
+    limit: Duration,
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct RunningVictim {
+    child: Child,
+    started: Instant,
+    limit: Duration,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this exit code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Not by itself: it was killed when its time was up.
+    Hung,
+}
+
+impl Display for Ending {
+    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
+        match self {
+            Self::Exit(code) => write!(f, "exit {code}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+            Self::Hung => f.write_str("hung"),
+        }
+    }
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ending: Ending,
+    /// Wall time from start to end.
+    pub took: Duration,
+    /// The file that holds its stdout.
+    pub stdout_path: PathBuf,
+    /// Its stderr.
+    pub stderr: String,
+}
+
+impl<'t> Victim<'t> {
+    pub(crate) fn new<I, S>(topology: &'t Topology, namespace: &'t Namespace, argv: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        let argv = argv
+            .into_iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
+        let limit = Duration::from_secs(60);
+        Self {
+            namespace,
+            dir: topology.dir(),
+            argv,
+            environment: Vec::new(),
+            limit,
+        }
+    }
+
+    /// Puts it under the shim.
+    #[must_use]
+    pub fn shim(mut self, shim: &Shim) -> Self {
+        self.environment.extend(shim.environment.iter().cloned());
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// How long it may run before it is killed and its end is [`Ending::Hung`]. One minute if nothing is said.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Starts it, in the topology's folder and with no more of the environment than was asked for.
+    #[must_use]
+    pub fn start(self) -> RunningVictim {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let stdout = self.dir.join(format!("victim-{number}.out"));
+        let stderr = self.dir.join(format!("victim-{number}.err"));
+        // By env(1): in the environment of the command itself LD_PRELOAD would reach ip(8) first.
+        let mut command = self.namespace.command("/usr/bin/env");
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.dir);
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .env("GIT_TERMINAL_PROMPT", "0");
+        for (name, value) in &self.environment {
+            let mut word = OsString::from(format!("{name}="));
+            word.push(value);
+            command.arg(word);
+        }
+        let child = command
+            .args(&self.argv)
+            .current_dir(self.dir)
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        RunningVictim {
+            child,
+            started: Instant::now(),
+            limit: self.limit,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Runs it to its end.
+    #[must_use]
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+}
+
+impl RunningVictim {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to stdout so far.
+    #[must_use]
+    pub fn stdout_octets(&self) -> u64 {
+        fs::metadata(&self.stdout).map_or(0, |file| file.len())
+    }
+
+    /// Waits for its end, no longer than its limit.
+    #[must_use]
+    pub fn finish(mut self) -> Outcome {
+        let ending = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status.into();
+            }
+            if self.started.elapsed() > self.limit {
+                break Ending::Hung;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let took = self.started.elapsed();
+        let stderr = String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned();
+        Outcome {
+            ending,
+            took,
+            stdout_path: self.stdout.clone(),
+            stderr,
+        }
+    }
+}
+
+impl Drop for RunningVictim {
+    fn drop(&mut self) {
+        // What it started and left running goes too.
+        signal_group(&self.child, Signal::KILL);
+        drop(self.child.wait());
+    }
+}
+
+impl From<ExitStatus> for Ending {
+    fn from(status: ExitStatus) -> Self {
+        status
+            .code()
+            .map_or_else(|| Self::Signal(status.signal().unwrap_or(0)), Self::Exit)
+    }
+}
+
+impl Outcome {
+    /// Its stdout as text.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stdout_path).unwrap()).into_owned()
+    }
+
+    /// Whether it ended with exit code 0.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.ending == Ending::Exit(0)
+    }
+
+    /// Panics with all there is to know unless it ended with exit code 0.
+    pub fn expect_ok(&self) -> &Self {
+        assert!(self.is_ok(), "{self}");
+        self
+    }
+}
+
+impl Display for Outcome {
+    fn fmt(&self, f: &mut Formatter<'_>) -> FmtResult {
+        let stdout: String = self.stdout().chars().take(2000).collect();
+        write!(
+            f,
+            "{} in {:?}\nstdout: {stdout}\nstderr: {}",
+            self.ending, self.took, self.stderr
+        )
+    }
+}

@@ -1,0 +1,15 @@
+//! What the system promises, on real programs in network namespaces; a module per promise.
+//!
+//! No test touches the host's own network. One that cannot run here says `skipped`, and fails in CI.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "these are tests"
+)]
+
+mod four_cases;
+mod table;
