@@ -201,3 +201,143 @@ fn family_from(octet: u8) -> Option<Family> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arrays::Arrays;
+
+    fn key() -> Key {
+        Key::from_bytes(*b"sixteen  octets.")
+    }
+
+    fn connection(port: u16) -> Connection {
+        let ip = Ipv4Addr::new(198, 18, 0, 1);
+        Connection {
+            asked: SocketAddrV4::new(ip, port).into(),
+            family: Family::V4,
+        }
+    }
+
+    fn connections() -> impl Strategy<Value = Connection> {
+        let v4 = (any::<Ipv4Addr>(), any::<u16>())
+            .prop_map(|(ip, port)| SocketAddrV4::new(ip, port).into());
+        let v6 = (any::<Ipv6Addr>(), any::<u16>(), any::<u32>(), any::<u32>())
+            .prop_map(|(ip, port, flow, scope)| SocketAddrV6::new(ip, port, flow, scope).into());
+        let family = prop_oneof![Just(Family::V4), Just(Family::V6)];
+        (prop_oneof![v4, v6], family).prop_map(|(asked, family)| Connection { asked, family })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_is_recalled_and_forgotten(cookie in 1..u64::MAX, row in connections()) {
+            let table = Arrays::new(4);
+            prop_assert_eq!(recall(&table, &key(), cookie), None);
+            remember(&table, &key(), cookie, &row).expect("room");
+            prop_assert_eq!(recall(&table, &key(), cookie), Some(row));
+            prop_assert_eq!(recall(&table, &key().derive(b"boot"), cookie), None);
+            forget(&table, &key(), cookie);
+            prop_assert_eq!(recall(&table, &key(), cookie), None);
+        }
+
+        #[test]
+        fn no_words_make_decode_panic(words in any::<[u64; 4]>()) {
+            let _either = decode(words);
+        }
+    }
+
+    #[test]
+    fn a_row_with_any_bit_changed_is_no_row() {
+        let table = Arrays::new(4);
+        remember(&table, &key(), 7, &connection(80)).expect("room");
+        let row = set(&key(), 7)
+            .filter_map(|index| table.connection(index).ok())
+            .find(|row| row.cookie.load(Relaxed) == 7)
+            .expect("remembered");
+        for word in row.words.iter().chain([&row.check, &row.cookie]) {
+            for bit in 0..64 {
+                word.fetch_xor(1 << bit, Relaxed);
+                assert_eq!(recall(&table, &key(), 7), None);
+                word.fetch_xor(1 << bit, Relaxed);
+            }
+        }
+        assert_eq!(recall(&table, &key(), 7), Some(connection(80)));
+    }
+
+    #[test]
+    fn the_oldest_of_a_set_makes_room_and_a_forgotten_one_before_it() {
+        let table = Arrays::new(4);
+        let of_one_set: Vec<u64> = (1..)
+            .filter(|cookie| set(&key(), *cookie).eq(set(&key(), 1)))
+            .take(10)
+            .collect();
+        let known = |cookie: &u64| recall(&table, &key(), *cookie).is_some();
+        for cookie in &of_one_set[..8] {
+            remember(&table, &key(), *cookie, &connection(80)).expect("room");
+        }
+        assert!(of_one_set[..8].iter().all(known));
+
+        forget(&table, &key(), of_one_set[3]);
+        remember(&table, &key(), of_one_set[8], &connection(80)).expect("room");
+        assert!(known(&of_one_set[0]) && !known(&of_one_set[3]) && known(&of_one_set[8]));
+
+        // Remembered again, a connection is young again and has one row, not two.
+        remember(&table, &key(), of_one_set[0], &connection(81)).expect("room");
+        remember(&table, &key(), of_one_set[9], &connection(80)).expect("room");
+        assert_eq!(recall(&table, &key(), of_one_set[0]), Some(connection(81)));
+        assert!(!known(&of_one_set[1]) && known(&of_one_set[2]) && known(&of_one_set[9]));
+    }
+
+    #[test]
+    fn as_many_connections_as_a_busy_program_has_are_all_known() {
+        let table = Arrays::new(4);
+        for cookie in 1..=4096 {
+            remember(&table, &key(), cookie, &connection(80)).expect("room");
+        }
+        let known = (1..=4096)
+            .filter(|cookie| recall(&table, &key(), *cookie).is_some())
+            .count();
+        assert!(known > 4000, "{known} of 4096");
+    }
+
+    #[test]
+    fn cookie_0_is_nobody_s() {
+        let table = Arrays::new(4);
+        remember(&table, &key(), 0, &connection(80)).expect("ignored");
+        forget(&table, &key(), 0);
+        assert_eq!(recall(&table, &key(), 0), None);
+    }
+
+    /// Four writers on one set: what a reader gets is somebody's whole row or nothing.
+    #[test]
+    fn a_reader_never_sees_half_a_row() {
+        let table = Arrays::new(4);
+        std::thread::scope(|scope| {
+            for writer in 0..4u64 {
+                let table = &table;
+                scope.spawn(move || {
+                    for i in 0..20_000 {
+                        let port = u16::try_from(i % 1000 + writer * 1000).expect("a port");
+                        remember(table, &key(), 1 + (i + writer) % 3, &connection(port))
+                            .expect("room");
+                        if i % 17 == 0 {
+                            forget(table, &key(), 1 + i % 3);
+                        }
+                    }
+                });
+            }
+            for _reader in 0..2 {
+                scope.spawn(|| {
+                    for i in 0..20_000 {
+                        if let Some(row) = recall(&table, &key(), 1 + i % 3) {
+                            assert_eq!(row, connection(row.asked.port()));
+                            assert!(row.asked.port() < 4000);
+                        }
+                    }
+                });
+            }
+        });
+    }
+}

@@ -1,5 +1,15 @@
 //! The mapping table of RFC 3089 §3: names and fake addresses, shared by every process of one user.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        reason = "in a test, an overflow is a failure of the test"
+    )
+)]
 
+#[cfg(test)]
+mod arrays;
 mod connections;
 mod error;
 mod key;

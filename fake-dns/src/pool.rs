@@ -289,3 +289,174 @@ impl fmt::Display for Ipv6Range {
         write!(f, "{}/{}", self.base, self.prefix)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4_ranges() -> impl Strategy<Value = Ipv4Range> {
+        (any::<u32>(), 4..=30u8).prop_filter_map("reserved", |(bits, prefix)| {
+            Ipv4Range::new(
+                Ipv4Addr::from_bits(bits & (u32::MAX << (32 - prefix))),
+                prefix,
+            )
+            .ok()
+        })
+    }
+
+    fn v6_ranges() -> impl Strategy<Value = Ipv6Range> {
+        (any::<u128>(), 4..=126u8).prop_filter_map("reserved", |(bits, prefix)| {
+            Ipv6Range::new(
+                Ipv6Addr::from_bits(bits & (u128::MAX << (128 - prefix))),
+                prefix,
+            )
+            .ok()
+        })
+    }
+
+    prop_compose! {
+        fn pools()(v4 in v4_ranges(), v6 in v6_ranges()) -> Pool { Pool::new(&Ranges { v4, v6 }) }
+    }
+
+    proptest! {
+        #[test]
+        fn a_slot_s_addresses_are_fake_and_lead_back_to_it(pool in pools(), any in any::<u32>()) {
+            let slot = any % pool.slots();
+            for family in [Family::V4, Family::V6] {
+                let address = pool.address(slot, family);
+                prop_assert_eq!(Family::of(address), family);
+                prop_assert!(pool.contains(address));
+                prop_assert_eq!(pool.slot_of(address), Some(slot));
+            }
+        }
+
+        #[test]
+        fn no_slot_number_gives_an_address_outside_the_ranges(pool in pools(), any in any::<u32>()) {
+            for family in [Family::V4, Family::V6] {
+                prop_assert!(pool.slot_of(pool.address(any, family)).is_some());
+            }
+        }
+
+        #[test]
+        fn an_address_has_a_slot_only_if_it_is_that_slot_s(pool in pools(), bits in any::<u128>(), v4 in any::<u32>()) {
+            for address in [Ipv6Addr::from_bits(bits).into(), Ipv4Addr::from_bits(v4).into()] {
+                if let Some(slot) = pool.slot_of(address) {
+                    prop_assert!(slot < pool.slots());
+                    let address = address.to_canonical();
+                    prop_assert_eq!(pool.address(slot, Family::of(address)), address);
+                }
+            }
+        }
+
+        #[test]
+        fn a_v4_mapped_address_is_judged_as_the_v4_one(pool in pools(), v4 in any::<u32>(), any in any::<u32>()) {
+            let fake = pool.address(any, Family::V4);
+            for address in [IpAddr::V4(Ipv4Addr::from_bits(v4)), fake] {
+                let IpAddr::V4(v4) = address else { continue };
+                let mapped = IpAddr::V6(v4.to_ipv6_mapped());
+                prop_assert_eq!(pool.contains(mapped), pool.contains(address));
+                prop_assert_eq!(pool.slot_of(mapped), pool.slot_of(address));
+            }
+        }
+
+        #[test]
+        fn the_edges_of_a_range_are_where_its_prefix_says(range in v4_ranges()) {
+            let first = range.base().to_bits();
+            let last = first + ((1u64 << (32 - range.prefix())) - 1) as u32;
+            prop_assert!(range.contains(Ipv4Addr::from_bits(first)));
+            prop_assert!(range.contains(Ipv4Addr::from_bits(last)));
+            prop_assert!(!range.contains(Ipv4Addr::from_bits(first.wrapping_sub(1))));
+            prop_assert!(!range.contains(Ipv4Addr::from_bits(last.wrapping_add(1))));
+        }
+
+        #[test]
+        fn a_range_is_read_back_as_it_is_written(v4 in v4_ranges(), v6 in v6_ranges()) {
+            prop_assert_eq!(v4.to_string().parse(), Ok(v4));
+            prop_assert_eq!(v6.to_string().parse(), Ok(v6));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,40}") {
+            let _either = (text.parse::<Ipv4Range>(), text.parse::<Ipv6Range>());
+        }
+    }
+
+    #[test]
+    fn the_default_ranges_have_131072_slots_with_the_same_low_bits() {
+        let pool = Pool::new(&Ranges::default());
+        assert_eq!(pool.slots(), 1 << 17);
+        for (slot, v4, v6) in [
+            (0, "198.18.0.0", "100::"),
+            (1, "198.18.0.1", "100::1"),
+            (256, "198.18.1.0", "100::100"),
+            (131_071, "198.19.255.255", "100::1:ffff"),
+        ] {
+            assert_eq!(pool.address(slot, Family::V4).to_string(), v4);
+            assert_eq!(pool.address(slot, Family::V6).to_string(), v6);
+        }
+        assert_eq!(pool.own(Family::V4), pool.address(0, Family::V4));
+    }
+
+    #[test]
+    fn beyond_the_last_slot_a_range_is_fake_and_has_no_name() {
+        let v4 = "0.0.0.0/8".parse().expect("RFC 3089's own example");
+        let pool = Pool::new(&Ranges {
+            v4,
+            ..Ranges::default()
+        });
+        assert_eq!(pool.slots(), MAX_SLOTS);
+        for (text, slot) in [
+            ("0.15.255.255", Some(MAX_SLOTS - 1)),
+            ("0.16.0.0", None),
+            ("100::f:ffff", Some(MAX_SLOTS - 1)),
+            ("100::10:0", None),
+            ("100::ffff:ffff:ffff:ffff", None),
+        ] {
+            let address = text.parse().expect("an address");
+            assert!(pool.contains(address), "{text}");
+            assert_eq!(pool.slot_of(address), slot, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_can_only_be_a_mistake_is_refused() {
+        let v4 = |text: &str| text.parse::<Ipv4Range>().expect_err(text);
+        let v6 = |text: &str| text.parse::<Ipv6Range>().expect_err(text);
+        for text in [
+            "",
+            "198.18.0.0",
+            "/15",
+            "198.18.0.0/",
+            "198.18/15",
+            "198.18.0.0/+15",
+            "100::/64",
+        ] {
+            assert_eq!(v4(text), RangeError::Syntax, "{text}");
+        }
+        for text in [
+            "",
+            "100::",
+            "100::/-1",
+            "100::/64/1",
+            "100::/0x40",
+            "198.18.0.0/15",
+        ] {
+            assert_eq!(v6(text), RangeError::Syntax, "{text}");
+        }
+        assert_eq!(v4("0.0.0.0/0"), RangeError::Prefix(0));
+        assert_eq!(v4("198.18.0.0/31"), RangeError::Prefix(31));
+        assert_eq!(v4("198.18.0.0/33"), RangeError::Prefix(33));
+        assert_eq!(v6("::/0"), RangeError::Prefix(0));
+        assert_eq!(v6("100::/127"), RangeError::Prefix(127));
+        assert_eq!(v6("100::/129"), RangeError::Prefix(129));
+        assert!(matches!(v4("198.18.0.1/15"), RangeError::HostBits(..)));
+        assert!(matches!(v6("100::1/64"), RangeError::HostBits(..)));
+        for text in ["127.0.0.0/8", "127.64.0.0/16", "112.0.0.0/4"] {
+            assert_eq!(v4(text), RangeError::Reserved, "{text}");
+        }
+        for text in ["::/64", "::/120", "::ffff:0:0/96", "::ffff:198.18.0.0/111"] {
+            assert_eq!(v6(text), RangeError::Reserved, "{text}");
+        }
+    }
+}

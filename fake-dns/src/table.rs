@@ -102,3 +102,194 @@ fn named<M: Memory>(memory: &M, row: Row) -> Result<Option<Name>, TableError> {
     };
     Ok(memory.record(index)?.and_then(Record::read))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+    use crate::arrays::Arrays;
+
+    const KEY: &[u8; 16] = b"sixteen  octets.";
+
+    fn key() -> Key {
+        Key::from_bytes(*KEY)
+    }
+
+    fn name_of(text: &str) -> Name {
+        Name::new(text.as_bytes()).expect("a name")
+    }
+
+    fn numbered(i: usize) -> Name {
+        name_of(&format!("host-{i}.example"))
+    }
+
+    #[test]
+    fn a_name_has_one_slot_and_the_slot_that_name() {
+        let table = Arrays::new(256);
+        let slots: Vec<_> = (0..100)
+            .map(|i| register(&table, &key(), &numbered(i)).expect("room"))
+            .collect();
+        for (i, slot) in slots.iter().enumerate() {
+            assert_eq!(register(&table, &key(), &numbered(i)), Ok(*slot), "again");
+            assert_eq!(name(&table, &key(), *slot), Some(numbered(i)));
+        }
+        assert_eq!(
+            table.counters().expect("there").records.0.load(Relaxed),
+            100
+        );
+    }
+
+    #[test]
+    fn slots_without_a_name_and_slot_0_have_none() {
+        let table = Arrays::new(16);
+        while register(&table, &key(), &numbered(table.count())).is_ok() {}
+        for index in (0..16).filter(|index| table.slots[*index].load().is_none()) {
+            assert_eq!(name(&table, &key(), index as u32), None);
+        }
+        assert!(table.slots[0].load().is_none());
+        for beyond in [16, 17, u32::MAX] {
+            assert_eq!(name(&table, &key(), beyond), None);
+        }
+    }
+
+    impl Arrays {
+        fn count(&self) -> usize {
+            self.slots
+                .iter()
+                .filter(|slot| slot.load().is_some())
+                .count()
+        }
+    }
+
+    #[test]
+    fn a_small_table_fills_to_its_last_slot_and_then_says_so() {
+        for slots in [4, 8, 64] {
+            let table = Arrays::new(slots);
+            for i in 0..slots - 1 {
+                assert!(
+                    register(&table, &key(), &numbered(i)).is_ok(),
+                    "{i} of {slots}"
+                );
+            }
+            assert_eq!(
+                register(&table, &key(), &name_of("late")),
+                Err(TableError::WindowFull)
+            );
+            assert!(
+                register(&table, &key(), &numbered(0)).is_ok(),
+                "a name that is there"
+            );
+            // A name that finds no room has taken no record.
+            let taken = table.counters().expect("there").records.0.load(Relaxed);
+            assert_eq!(taken, slots as u64 - 1);
+        }
+    }
+
+    #[test]
+    fn a_window_is_64_different_slots_in_bounds_and_never_slot_0() {
+        for (hash, slots) in [
+            (0, 4),
+            (3, 4),
+            (0, 64),
+            (63, 64),
+            (5, 256),
+            (u64::MAX, 1 << 20),
+        ] {
+            let mut seen: Vec<_> = window(hash, slots).collect();
+            let count = seen.len() as u32;
+            assert!(seen.iter().all(|slot| *slot != 0 && *slot < slots));
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len() as u32, count, "a slot twice");
+            assert!(count == WINDOW.min(slots) || count == WINDOW.min(slots) - 1);
+        }
+    }
+
+    /// The promise of the default ranges. The key is fixed, so this passes always or never.
+    #[test]
+    fn a_hundred_thousand_names_find_room_in_131072_slots() {
+        let table = Arrays::new(1 << 17);
+        for i in 0..100_000 {
+            assert!(register(&table, &key(), &numbered(i)).is_ok(), "name {i}");
+        }
+    }
+
+    #[test]
+    fn no_more_records_is_a_full_table_and_no_panic() {
+        let table = Arrays::new(256);
+        let next = &table.counters().expect("there").records.0;
+        for taken in [512, u64::from(u32::MAX), u64::MAX] {
+            next.store(taken, Relaxed);
+            let full = register(&table, &key(), &name_of("a.example"));
+            assert_eq!(full, Err(TableError::WindowFull));
+        }
+    }
+
+    /// A counter that was scribbled over gives one record out twice. The first name is lost; it is not the second.
+    #[test]
+    fn a_record_given_out_twice_gives_no_wrong_name() {
+        let table = Arrays::new(256);
+        let first = register(&table, &key(), &name_of("first.example")).expect("room");
+        table.counters().expect("there").records.0.store(0, Relaxed);
+        let second = register(&table, &key(), &name_of("second.example")).expect("room");
+        assert_eq!(name(&table, &key(), first), None);
+        assert_eq!(
+            name(&table, &key(), second),
+            Some(name_of("second.example"))
+        );
+    }
+
+    #[test]
+    fn a_row_copied_to_another_slot_is_no_row_there() {
+        let table = Arrays::new(256);
+        let slot = register(&table, &key(), &name_of("a.example")).expect("room");
+        let row = table.slots[slot as usize].load().expect("a row");
+        for other in (1..256).filter(|other| *other != slot) {
+            table.slots[other as usize].publish(row).expect("empty");
+            assert_eq!(name(&table, &key(), other), None);
+        }
+    }
+
+    /// As many processes do, on few slots, so that nearly every step is a race. All agree on every name; no name and
+    /// no slot is there twice.
+    #[test]
+    fn threads_that_register_the_same_names_at_once_agree() {
+        const THREADS: usize = 8;
+        for round in 0..200 {
+            let table = Arrays::new(64);
+            let start = Barrier::new(THREADS);
+            let seen: Vec<Vec<u32>> = thread::scope(|scope| {
+                let run = |first| {
+                    let (table, start) = (&table, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        // Each begins with another name, to meet at different places.
+                        let mut slots = vec![0; 40];
+                        for i in (0..40).map(|i| (i + first) % 40) {
+                            let name = numbered(round * 40 + i);
+                            slots[i] = register(table, &key(), &name).expect("room");
+                        }
+                        slots
+                    })
+                };
+                let threads: Vec<_> = (0..THREADS).map(|t| run(t % 3)).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("no panic"))
+                    .collect()
+            });
+            assert!(
+                seen.iter().all(|slots| *slots == seen[0]),
+                "round {round}: {seen:?}"
+            );
+            let by_slot: HashMap<_, _> = seen[0].iter().zip(0..).collect();
+            assert_eq!((by_slot.len(), table.count()), (40, 40), "round {round}");
+            for (slot, i) in by_slot {
+                assert_eq!(name(&table, &key(), *slot), Some(numbered(round * 40 + i)));
+            }
+        }
+    }
+}
