@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The binaries under test.
 #[derive(Debug)]
@@ -93,9 +93,7 @@ pub fn scratch() -> PathBuf {
 /// other test processes may be at it too.
 pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     static MAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = MAKING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = scratch().join(name);
     if !path.exists() {
         let mine = scratch().join(format!("{name}.{}", std::process::id()));
@@ -107,15 +105,14 @@ pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     path
 }
 
-/// A victim in C, `examples/victims/NAME.c`, compiled as distributions do it: optimised, and with the fortified aliases.
+/// A C program of `examples/`, such as `victims/cancel`, compiled as distributions do it: optimised, and with the fortified
+/// aliases.
 #[must_use]
-pub fn c_victim(name: &str) -> PathBuf {
+pub fn c_program(name: &str) -> PathBuf {
     static COMPILED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let mut compiled = COMPILED
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let compiled = compiled.get_or_insert_default();
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     compiled
+        .get_or_insert_default()
         .entry(name.to_owned())
         .or_insert_with(|| compile(name))
         .clone()
@@ -123,11 +120,12 @@ pub fn c_victim(name: &str) -> PathBuf {
 
 fn compile(name: &str) -> PathBuf {
     let source = repository_root()
-        .join("examples/victims")
+        .join("examples")
         .join(name)
         .with_extension("c");
     let program = scratch().join(name);
-    let mine = scratch().join(format!("{name}.{}", std::process::id()));
+    fs::create_dir_all(program.parent().unwrap()).unwrap();
+    let mine = program.with_extension(std::process::id().to_string());
     let done = Command::new("/usr/bin/cc")
         .args([
             "-O2",

@@ -28,7 +28,7 @@ mod topology;
 mod victim;
 mod wait;
 
-pub use artefacts::{Artefacts, artefacts, c_victim, repository_root, scratch};
+pub use artefacts::{Artefacts, artefacts, c_program, repository_root, scratch};
 pub use dns::{DnsServer, Zone};
 pub use gateway::{Gateway, GatewayOptions};
 pub use git::repository;

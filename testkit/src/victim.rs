@@ -46,11 +46,24 @@ impl Shim {
         self
     }
 
+    /// Its variables as words for env(1), which has to stand between ip(8) and the program: in the environment of the whole
+    /// command LD_PRELOAD would reach ip first.
+    #[must_use]
+    pub fn variables(&self) -> Vec<OsString> {
+        self.environment.iter().map(assignment).collect()
+    }
+
     /// What the shims of this topology have logged.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
+}
+
+fn assignment((name, value): &(String, OsString)) -> OsString {
+    let mut word = OsString::from(format!("{name}="));
+    word.push(value);
+    word
 }
 
 /// A program about to run in a namespace.
@@ -156,7 +169,7 @@ impl<'t> Victim<'t> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let stdout = self.dir.join(format!("victim-{number}.out"));
         let stderr = self.dir.join(format!("victim-{number}.err"));
-        // By env(1): in the environment of the command itself LD_PRELOAD would reach ip(8) first.
+        // By env(1), see [`Shim::variables`].
         let mut command = self.namespace.command("/usr/bin/env");
         command
             .env_clear()
@@ -165,12 +178,8 @@ impl<'t> Victim<'t> {
         command
             .env("LC_ALL", "C.UTF-8")
             .env("GIT_TERMINAL_PROMPT", "0");
-        for (name, value) in &self.environment {
-            let mut word = OsString::from(format!("{name}="));
-            word.push(value);
-            command.arg(word);
-        }
         let child = command
+            .args(self.environment.iter().map(assignment))
             .args(&self.argv)
             .current_dir(self.dir)
             .stdout(File::create(&stdout).unwrap())
