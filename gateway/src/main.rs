@@ -1,2 +1,60 @@
-//! Stub.
-fn main() {}
+//! `socks6-gateway`: parse, validate, run, exit code.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use gateway::{Args, ArgsError, Config, Gateway, StartError, raise_descriptor_limit};
+use tracing::level_filters::LevelFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse(); // prints and exits with 2 by itself
+    let (text, code) = match prepare(args) {
+        Err(error) => (error.to_string(), 2),
+        Ok(config) => match run(config) {
+            Err(error) => (error.to_string(), 1),
+            Ok(()) => return ExitCode::SUCCESS,
+        },
+    };
+    // There is nobody left to be told that this fails.
+    writeln!(io::stderr(), "socks6-gateway: {text}").ok();
+    ExitCode::from(code)
+}
+
+fn prepare(args: Args) -> Result<Config, ArgsError> {
+    start_log(args.log_level(), args.open_log_file()?);
+    args.into_config()
+}
+
+fn run(config: Config) -> Result<(), StartError> {
+    raise_descriptor_limit();
+    let gateway = Gateway::bind(config)?;
+    gateway
+        .shutdown()
+        .on_signals()
+        .map_err(StartError::Signals)?;
+    let mut stdout = io::stdout().lock();
+    for address in gateway.local_addrs() {
+        // A gateway works as well for somebody who has closed its standard output.
+        writeln!(stdout, "listening on {address}").ok();
+    }
+    stdout.flush().ok();
+    drop(stdout);
+    gateway.run()
+}
+
+fn start_log(level: LevelFilter, file: Option<File>) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false);
+    match file {
+        Some(file) => log.with_writer(Arc::new(file)).init(),
+        None => log.with_writer(io::stderr).init(),
+    }
+    // One line for a panic too, where the other lines are.
+    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+}

@@ -1,0 +1,281 @@
+//! What was typed: clap makes `--help` of it, and the man page and completions come from it too.
+//! Whether it makes sense is [`Config`]'s to say.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{Config, ConfigError, Settings};
+use crate::users::{Users, UsersError};
+
+/// SOCKS gateway between IPv4 and IPv6 (RFC 3089): clients of either family reach destinations of
+/// either family, by name or by address.
+///
+/// Speaks SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a on the same port. Without options it
+/// serves the programs of this host, on port 1080 of 127.0.0.1 and of [::1].
+#[derive(Debug, Parser)]
+#[command(name = "socks6-gateway", version, after_long_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// Listen here; repeat for several. [::] takes both families, port 0 lets the kernel choose.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
+    listen: Vec<SocketAddr>,
+
+    /// Serve clients of this range; repeat for several. Without it: all who can connect.
+    ///
+    /// Where a password is asked for as well, a client has to satisfy both.
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    allow_client: Vec<IpNet>,
+
+    /// Allow destinations of this range although they are denied by default.
+    ///
+    /// Denied unless allowed: loopback, 0.0.0.0/8, ::, link-local, multicast, broadcast, cloud
+    /// metadata services, the gateway's own addresses, the fake addresses of the Socks Lib
+    /// (198.18.0.0/15, 100::/64), and the IPv6 forms of all of these (v4-mapped, v4-compatible,
+    /// 6to4, NAT64).
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    allow_destination: Vec<IpNet>,
+
+    /// Ask for user name and password: this name, and the first line of --password-file.
+    #[arg(long, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+
+    /// Ask for user name and password: those in this file, lines of USER:PASSWORD.
+    ///
+    /// Empty lines and lines that begin with # are passed over; - reads standard input. With --user
+    /// the file holds that user's password alone.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+
+    /// Serve the whole world without a password. You do not want this.
+    #[arg(long)]
+    open_relay_for_anyone: bool,
+
+    /// Serve at most so many clients at a time; others wait.
+    ///
+    /// Without it: as many as the limit on open files has room for.
+    #[arg(long, value_name = "N")]
+    max_relays: Option<usize>,
+
+    /// Time for a client to say what it wants, from its connection to the end of its request.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    handshake_timeout: Duration,
+
+    /// Time for a connection to the destination, over all addresses of its name.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "127s")]
+    dial_timeout: Duration,
+
+    /// End a relay over which nothing has gone in either direction for so long. Without it: never.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    idle_timeout: Option<Duration>,
+
+    /// Time for running relays to end after SIGTERM or SIGINT; a second signal ends them at once.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "30s")]
+    drain_timeout: Duration,
+
+    /// How much to log: off, error, warn, info (a line for each relay), debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: LevelFilter,
+
+    /// Log to the end of this file in place of standard error.
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+}
+
+const EXAMPLES: &str = "\
+Times are numbers with ms, s, m or h; seconds if there is none.
+
+Examples:
+  On a dual-stack host, for two networks (RFC 3089's Gateway G):
+    socks6-gateway --listen '[::]:1080' --allow-client 192.0.2.0/24 --allow-client 2001:db8::/32
+
+  On two addresses of its own, for users with a password:
+    socks6-gateway --listen 192.0.2.1:1080 --listen '[2001:db8::1]:1080' --password-file users
+
+  For trying it out on one machine, with a server on 127.0.0.1:
+    socks6-gateway --listen 127.0.0.1:1080 --allow-destination 127.0.0.0/8
+    curl --socks5-hostname 127.0.0.1:1080 http://localhost:8000/
+
+It prints `listening on ADDR:PORT` for each listener on standard output once it can be reached.
+Exit status: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 if the options are wrong.";
+
+/// What is wrong with what was typed, besides its form.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArgsError {
+    /// The settings make no sense, or are not safe.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The password file cannot be read.
+    #[error("cannot read --password-file {0}: {1}")]
+    PasswordFile(PathBuf, io::Error),
+    /// The password file says something else than users and passwords.
+    #[error("--password-file {0}: {1}")]
+    Users(PathBuf, UsersError),
+    /// The log file cannot be opened.
+    #[error("cannot open --log-file {0}: {1}")]
+    LogFile(PathBuf, io::Error),
+}
+
+impl Args {
+    /// How much to log.
+    #[must_use]
+    pub fn log_level(&self) -> LevelFilter {
+        self.log
+    }
+
+    /// Where to log, if not to standard error.
+    ///
+    /// # Errors
+    /// If the file cannot be opened for appending.
+    pub fn open_log_file(&self) -> Result<Option<File>, ArgsError> {
+        let Some(path) = &self.log_file else {
+            return Ok(None);
+        };
+        // Names of users and destinations are nobody else's business.
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path);
+        file.map(Some)
+            .map_err(|error| ArgsError::LogFile(path.clone(), error))
+    }
+
+    /// Reads the password file, and finds out whether all of it makes sense.
+    ///
+    /// # Errors
+    /// In one line that says what to do about it.
+    pub fn into_config(self) -> Result<Config, ArgsError> {
+        let users = match &self.password_file {
+            Some(path) => read_users(self.user.as_deref(), path)?,
+            None => Users::default(),
+        };
+        Ok(Config::new(Settings {
+            listen: self.listen,
+            allow_clients: self.allow_client,
+            allow_destinations: self.allow_destination,
+            users,
+            open_relay_for_anyone: self.open_relay_for_anyone,
+            max_relays: self.max_relays,
+            handshake_timeout: self.handshake_timeout,
+            dial_timeout: self.dial_timeout,
+            idle_timeout: self.idle_timeout,
+            drain_timeout: self.drain_timeout,
+        })?)
+    }
+}
+
+fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
+    let unreadable = |error| ArgsError::PasswordFile(path.to_owned(), error);
+    let mut octets = Vec::new();
+    if path.as_os_str().as_bytes() == b"-" {
+        io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
+    } else {
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mode = file.metadata().map_err(unreadable)?.mode();
+        if mode & 0o004 != 0 {
+            tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
+        }
+        file.read_to_end(&mut octets).map_err(unreadable)?;
+    }
+    let users = match user {
+        Some(name) => Users::single(name.as_bytes(), &octets),
+        None => Users::from_lines(&octets),
+    };
+    users.map_err(|error| ArgsError::Users(path.to_owned(), error))
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "not a numeric address and a port, such as 127.0.0.1:1080 or [::]:1080".to_owned()
+    })
+}
+
+/// `192.0.2.0/24`, or one address.
+fn cidr(text: &str) -> Result<IpNet, String> {
+    let net = text
+        .parse()
+        .or_else(|_| text.parse().map(|ip: std::net::IpAddr| ip.into()));
+    net.map_err(|_: std::net::AddrParseError| {
+        "not an address or a range, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned()
+    })
+}
+
+/// `10`, `10s`, `500ms`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let duration = digits.parse::<u32>().ok().and_then(|number| {
+        Some(match unit {
+            "ms" => Duration::from_millis(number.into()),
+            "" | "s" => Duration::from_secs(number.into()),
+            "m" => Duration::from_secs(60).checked_mul(number)?,
+            "h" => Duration::from_secs(3600).checked_mul(number)?,
+            _ => return None,
+        })
+    });
+    duration.ok_or_else(|| "not a time, such as 500ms, 10s, 2m or 1h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once("socks6-gateway").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_command_lines_are_understood() {
+        for line in [
+            "",
+            "--listen [::]:1080 --allow-client 2001:db8::/32 --allow-client 192.0.2.0/24",
+            "--listen 192.0.2.1:1080 --listen [2001:db8::1]:1080 --allow-client 192.0.2.0/24",
+            "--listen 127.0.0.1:1080 --allow-destination 127.0.0.0/8 --allow-destination ::1",
+            "--idle-timeout 2m --drain-timeout 500ms --log debug --max-relays 100",
+        ] {
+            assert!(parse(line).unwrap().into_config().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_words() {
+        for (line, word) in [
+            ("--listen 1080", "numeric address"),
+            ("--listen localhost:1080", "numeric address"),
+            ("--allow-client example.com", "range"),
+            ("--allow-client 192.0.2.0/33", "range"),
+            ("--drain-timeout soon", "not a time"),
+            ("--user alice", "--password-file"),
+            ("--log loud", "LEVEL"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(word), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_password_file_is_named() {
+        let args = parse("--password-file /no/such/file").unwrap();
+        let error = args.into_config().unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot read --password-file /no/such/file: "),
+            "{error}"
+        );
+    }
+}

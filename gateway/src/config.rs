@@ -1,0 +1,342 @@
+//! What a gateway runs on. [`Settings`] is what an operator can say, [`Config`] what has been found
+//! to make sense and to be safe; there is no other way to a gateway than through [`Config::new`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::policy::Policy;
+use crate::users::Users;
+
+/// The port that IANA has given to SOCKS.
+pub(crate) const PORT: u16 = 1080;
+
+/// What an operator can say; the default is a gateway for the programs of this host.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; empty stands for port 1080 of both loopback addresses. `[::]` takes both
+    /// families, every other address its own. Port 0 lets the kernel choose.
+    pub listen: Vec<SocketAddr>,
+    /// The clients that are served; empty stands for all that can connect.
+    pub allow_clients: Vec<IpNet>,
+    /// Destinations allowed although they are denied by default, such as loopback.
+    pub allow_destinations: Vec<IpNet>,
+    /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
+    /// client has to satisfy both.
+    pub users: Users,
+    /// Serves the whole world, without a password.
+    pub open_relay_for_anyone: bool,
+    /// Clients served at a time; others wait. `None` derives it from the limit on descriptors.
+    pub max_relays: Option<usize>,
+    /// From accept to the request's last octet.
+    pub handshake_timeout: Duration,
+    /// From the first attempt to a connection, over all addresses of a name.
+    pub dial_timeout: Duration,
+    /// A relay without an octet in either direction for so long ends by a reset; `None` for never.
+    pub idle_timeout: Option<Duration>,
+    /// How long running relays may go on after the gateway was told to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: Vec::new(),
+            allow_clients: Vec::new(),
+            allow_destinations: Vec::new(),
+            users: Users::default(),
+            open_relay_for_anyone: false,
+            max_relays: None,
+            handshake_timeout: Duration::from_secs(10),
+            // What a Linux kernel with its default of six retries takes to give up on a SYN.
+            dial_timeout: Duration::from_secs(127),
+            idle_timeout: None,
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Validated and immutable.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) listen: Vec<Listen>,
+    pub(crate) policy: Policy,
+    pub(crate) users: Users,
+    pub(crate) max_relays: Option<usize>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) dial_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) drain_timeout: Duration,
+}
+
+/// One listener to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listen {
+    pub(crate) address: SocketAddr,
+    /// Takes IPv4 clients as well.
+    pub(crate) is_dual: bool,
+    /// A host without this family does without this listener.
+    pub(crate) is_optional: bool,
+}
+
+/// Settings that make no sense, or are not safe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A listener that anybody can reach.
+    #[error(
+        "{0} is not a loopback address, and anybody who reaches it could use this gateway: name the \
+         clients with --allow-client, or ask for a password with --password-file, or say \
+         --open-relay-for-anyone"
+    )]
+    OpenRelay(SocketAddr),
+    /// A range of clients that is the whole world.
+    #[error(
+        "--allow-client {0} is the whole world: ask for a password with --password-file, or say \
+         --open-relay-for-anyone"
+    )]
+    Everybody(IpNet),
+    /// The same address twice.
+    #[error("--listen {0} is given twice")]
+    ListenTwice(SocketAddr),
+    /// No relay at all.
+    #[error("--max-relays must be at least 1")]
+    NoRelays,
+    /// A limit that nobody can meet.
+    #[error("{0} must be longer than 0")]
+    NoTime(&'static str),
+}
+
+impl Config {
+    /// # Errors
+    /// If the settings make no sense or would serve anybody without saying so.
+    pub fn new(settings: Settings) -> Result<Self, ConfigError> {
+        check_listeners(&settings)?;
+        for (name, limit) in [
+            ("--handshake-timeout", Some(settings.handshake_timeout)),
+            ("--dial-timeout", Some(settings.dial_timeout)),
+            ("--idle-timeout", settings.idle_timeout),
+        ] {
+            if limit == Some(Duration::ZERO) {
+                return Err(ConfigError::NoTime(name));
+            }
+        }
+        if settings.max_relays == Some(0) {
+            return Err(ConfigError::NoRelays);
+        }
+        let policy = Policy {
+            allow_clients: settings.allow_clients,
+            allow_destinations: settings.allow_destinations,
+        };
+        Ok(Self {
+            listen: listeners(&settings.listen),
+            policy,
+            users: settings.users,
+            max_relays: settings.max_relays,
+            handshake_timeout: settings.handshake_timeout,
+            dial_timeout: settings.dial_timeout,
+            idle_timeout: settings.idle_timeout,
+            drain_timeout: settings.drain_timeout,
+        })
+    }
+}
+
+fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
+    let mut rest = settings.listen.as_slice();
+    while let Some((address, others)) = rest.split_first() {
+        if address.port() != 0 && others.contains(address) {
+            return Err(ConfigError::ListenTwice(*address));
+        }
+        rest = others;
+    }
+    if settings.open_relay_for_anyone || !settings.users.is_empty() {
+        return Ok(());
+    }
+    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    let Some(open) = settings.listen.iter().find(is_open) else {
+        return Ok(());
+    };
+    if settings.allow_clients.is_empty() {
+        return Err(ConfigError::OpenRelay(*open));
+    }
+    match settings
+        .allow_clients
+        .iter()
+        .find(|net| net.prefix_len() == 0)
+    {
+        Some(everybody) => Err(ConfigError::Everybody(*everybody)),
+        None => Ok(()),
+    }
+}
+
+fn listeners(addresses: &[SocketAddr]) -> Vec<Listen> {
+    if addresses.is_empty() {
+        let loopback: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        return loopback
+            .map(|ip| Listen {
+                address: SocketAddr::new(ip, PORT),
+                is_dual: false,
+                is_optional: ip.is_ipv6(),
+            })
+            .to_vec();
+    }
+    let any_v4 = |port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+    addresses
+        .iter()
+        .map(|&address| {
+            let is_any_v6 = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            // Whoever lists both wildcards means one socket for each.
+            let is_dual = is_any_v6 && !addresses.contains(&any_v4(address.port()));
+            Listen {
+                address,
+                is_dual,
+                is_optional: false,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listening(addresses: &[&str]) -> Settings {
+        let listen = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        Settings {
+            listen,
+            ..Settings::default()
+        }
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn without_a_word_it_listens_on_loopback_alone() {
+        let listen = Config::new(Settings::default()).unwrap().listen;
+        let addresses: Vec<_> = listen
+            .iter()
+            .map(|listen| listen.address.to_string())
+            .collect();
+        assert_eq!(addresses, ["127.0.0.1:1080", "[::1]:1080"]);
+        assert_eq!(
+            listen.iter().map(|it| it.is_optional).collect::<Vec<_>>(),
+            [false, true]
+        );
+    }
+
+    #[test]
+    fn a_listener_that_anybody_can_reach_needs_a_reason() {
+        for address in [
+            "192.0.2.1:1080",
+            "[::]:1080",
+            "0.0.0.0:0",
+            "[::ffff:192.0.2.1]:1080",
+        ] {
+            let open = listening(&["127.0.0.1:1080", address]);
+            let error = Config::new(open.clone()).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::OpenRelay(_)),
+                "{address}: {error}"
+            );
+
+            let users = Users::from_lines(b"alice:x").unwrap();
+            assert!(
+                Config::new(Settings {
+                    users,
+                    ..open.clone()
+                })
+                .is_ok()
+            );
+            let allow_clients = nets(&["192.0.2.0/24"]);
+            assert!(
+                Config::new(Settings {
+                    allow_clients,
+                    ..open.clone()
+                })
+                .is_ok()
+            );
+            assert!(
+                Config::new(Settings {
+                    open_relay_for_anyone: true,
+                    ..open
+                })
+                .is_ok()
+            );
+        }
+    }
+
+    #[test]
+    fn a_loopback_listener_needs_none() {
+        for address in [
+            "127.0.0.1:1080",
+            "127.8.8.8:1",
+            "[::1]:1080",
+            "[::ffff:127.0.0.1]:1080",
+        ] {
+            assert!(Config::new(listening(&[address])).is_ok(), "{address}");
+        }
+    }
+
+    #[test]
+    fn the_whole_world_is_no_list_of_clients() {
+        for net in ["0.0.0.0/0", "::/0"] {
+            let allow_clients = nets(&["192.0.2.0/24", net]);
+            let settings = Settings {
+                allow_clients,
+                ..listening(&["[::]:1080"])
+            };
+            let error = Config::new(settings.clone()).unwrap_err();
+            assert_eq!(error, ConfigError::Everybody(net.parse().unwrap()));
+            assert!(
+                Config::new(Settings {
+                    open_relay_for_anyone: true,
+                    ..settings
+                })
+                .is_ok()
+            );
+        }
+    }
+
+    #[test]
+    fn the_v6_wildcard_takes_both_families_unless_v4_has_its_own() {
+        let dual = |addresses: &[&str]| {
+            let settings = Settings {
+                open_relay_for_anyone: true,
+                ..listening(addresses)
+            };
+            let listen = Config::new(settings).unwrap().listen;
+            listen
+                .iter()
+                .map(|listen| listen.is_dual)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(dual(&["[::]:1080"]), [true]);
+        assert_eq!(dual(&["[::]:1080", "0.0.0.0:1081"]), [true, false]);
+        assert_eq!(dual(&["[::]:1080", "0.0.0.0:1080"]), [false, false]);
+        assert_eq!(dual(&["[2001:db8::1]:1080"]), [false]);
+    }
+
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let twice = Config::new(listening(&["127.0.0.1:1", "127.0.0.1:1"])).unwrap_err();
+        assert_eq!(twice.to_string(), "--listen 127.0.0.1:1 is given twice");
+        assert!(Config::new(listening(&["127.0.0.1:0", "127.0.0.1:0"])).is_ok());
+
+        let settings = Settings {
+            max_relays: Some(0),
+            ..Settings::default()
+        };
+        assert_eq!(Config::new(settings).unwrap_err(), ConfigError::NoRelays);
+        let settings = Settings {
+            dial_timeout: Duration::ZERO,
+            ..Settings::default()
+        };
+        assert_eq!(
+            Config::new(settings).unwrap_err(),
+            ConfigError::NoTime("--dial-timeout")
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! One direction of a relay: reads from one socket, writes to the other, never waits.
+//! When to call it, and what a break means for the other direction, is the relay's business.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+
+use crate::pipes::{BUFFER_OCTETS, Buffer, Pipe, Pools};
+
+/// So many full buffers make bulk.
+const BULK_BUFFERS: u32 = 2;
+
+/// One call moves about this much at most, so that the other direction has its turn.
+const TURN_OCTETS: usize = 4 << 20;
+
+/// After a splice of less than this the socket is most likely empty: poll is asked before it.
+const PLENTY_OCTETS: usize = 256 << 10;
+
+/// The stream that broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Broke {
+    Source(Errno),
+    Sink(Errno),
+}
+
+pub(crate) struct Direction<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    pools: &'a Pools,
+    carrier: Carrier<'a>,
+    wants: Wants,
+    full_buffers: u32,
+    is_source_broken: bool,
+    octets: u64,
+    last: Instant,
+}
+
+enum Carrier<'a> {
+    Nothing,
+    Buffer(Buffer<'a>),
+    Pipe(Pipe<'a>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Read,
+    Write,
+    Nothing,
+}
+
+impl<'a> Direction<'a> {
+    pub(crate) fn new(
+        from: BorrowedFd<'a>,
+        to: BorrowedFd<'a>,
+        pools: &'a Pools,
+        now: Instant,
+    ) -> Self {
+        Self {
+            from,
+            to,
+            pools,
+            carrier: Carrier::Nothing,
+            wants: Wants::Read,
+            full_buffers: 0,
+            is_source_broken: false,
+            octets: 0,
+            last: now,
+        }
+    }
+
+    pub(crate) fn from(&self) -> BorrowedFd<'a> {
+        self.from
+    }
+
+    /// Octets delivered so far.
+    pub(crate) fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// When the last octet moved.
+    pub(crate) fn last(&self) -> Instant {
+        self.last
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.wants == Wants::Nothing
+    }
+
+    /// What to poll the source for.
+    pub(crate) fn reads(&self) -> PollFlags {
+        if self.wants == Wants::Read {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        }
+    }
+
+    /// What to poll the sink for.
+    pub(crate) fn writes(&self) -> PollFlags {
+        if self.wants == Wants::Write {
+            PollFlags::OUT
+        } else {
+            PollFlags::empty()
+        }
+    }
+
+    /// Whether [`pump`](Self::pump) has something to do, by what poll said of the two sockets.
+    pub(crate) fn is_due(&self, source: PollFlags, sink: PollFlags) -> bool {
+        match self.wants {
+            Wants::Read => !source.is_empty(),
+            Wants::Write => !sink.is_empty(),
+            Wants::Nothing => false,
+        }
+    }
+
+    /// Puts octets in front of what the source will send; at most a buffer full.
+    pub(crate) fn preload(&mut self, octets: &[u8]) {
+        let mut buffer = self.pools.buffer();
+        buffer.preload(octets);
+        self.carrier = Carrier::Buffer(buffer);
+    }
+
+    /// Moves octets until one of the sockets has nothing to give or take, the source ends (which is
+    /// passed on), or it is the other direction's turn.
+    pub(crate) fn pump(&mut self, now: Instant) -> Result<(), Broke> {
+        let mut turn_octets = 0_usize;
+        loop {
+            if self.carrier.is_empty() && !self.fill()? {
+                return Ok(());
+            }
+            let sent = match self.drain()? {
+                0 => return Ok(()),
+                sent => sent,
+            };
+            self.last = now;
+            self.octets = self
+                .octets
+                .saturating_add(u64::try_from(sent).unwrap_or(u64::MAX));
+            turn_octets = turn_octets.saturating_add(sent);
+            if !self.carrier.is_empty() {
+                self.wants = Wants::Write; // the sink took a part: it is full
+                return Ok(());
+            }
+            self.wants = Wants::Read;
+            if sent < self.carrier.plenty() || turn_octets >= TURN_OCTETS {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads into the empty carrier; false if there is nothing to send on.
+    fn fill(&mut self) -> Result<bool, Broke> {
+        self.choose_carrier();
+        let filled = loop {
+            match self.carrier.fill(self.from) {
+                Err(Errno::INTR) => {}
+                filled => break filled,
+            }
+        };
+        match filled {
+            Ok(0) => {
+                self.abandon();
+                // Behind a break, a reset follows in place of the orderly end.
+                if !self.is_source_broken {
+                    // ENOTCONN: the sink broke, which its own direction finds out.
+                    let _ = shutdown(self.to, Shutdown::Write);
+                }
+                Ok(false)
+            }
+            Ok(octets) => {
+                if octets == BUFFER_OCTETS {
+                    self.full_buffers = self.full_buffers.saturating_add(1);
+                }
+                Ok(true)
+            }
+            Err(Errno::AGAIN) => {
+                self.wants = Wants::Read;
+                Ok(false)
+            }
+            Err(errno) => {
+                self.abandon();
+                Err(Broke::Source(errno))
+            }
+        }
+    }
+
+    /// Writes from the carrier; 0 if the sink takes nothing.
+    fn drain(&mut self) -> Result<usize, Broke> {
+        loop {
+            match self.carrier.drain(self.to) {
+                Ok(sent) => return Ok(sent),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.wants = Wants::Write;
+                    return Ok(0);
+                }
+                Err(errno) => {
+                    self.abandon();
+                    return Err(Broke::Sink(errno));
+                }
+            }
+        }
+    }
+
+    /// A buffer at first; a pipe once the direction is bulk, if there is one to be had.
+    fn choose_carrier(&mut self) {
+        if self.full_buffers >= BULK_BUFFERS && !matches!(self.carrier, Carrier::Pipe(_)) {
+            match self.pools.pipe() {
+                Some(pipe) => self.carrier = Carrier::Pipe(pipe),
+                None => self.full_buffers = 0, // asked again after as many more
+            }
+        }
+        if matches!(self.carrier, Carrier::Nothing) {
+            self.carrier = Carrier::Buffer(self.pools.buffer());
+        }
+    }
+
+    /// Gives the carrier back if it is empty and nothing has moved for `quiet`.
+    pub(crate) fn release_if_quiet(&mut self, now: Instant, quiet: Duration) {
+        if now.saturating_duration_since(self.last) >= quiet && self.carrier.is_empty() {
+            self.carrier = Carrier::Nothing;
+            self.full_buffers = 0;
+        }
+    }
+
+    /// This direction is over. What it holds is lost, but at an orderly end it holds nothing.
+    pub(crate) fn abandon(&mut self) {
+        self.wants = Wants::Nothing;
+        self.carrier = Carrier::Nothing;
+    }
+
+    /// From now on the end of the source is not the orderly end of a stream.
+    pub(crate) fn source_is_broken(&mut self) {
+        self.is_source_broken = true;
+    }
+}
+
+impl Carrier<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Buffer(buffer) => buffer.len() == 0,
+            Self::Pipe(pipe) => pipe.len() == 0,
+        }
+    }
+
+    fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+        match self {
+            Self::Nothing => Err(Errno::AGAIN),
+            Self::Buffer(buffer) => buffer.fill(from),
+            Self::Pipe(pipe) => pipe.fill(from),
+        }
+    }
+
+    fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        match self {
+            Self::Nothing => Ok(0),
+            Self::Buffer(buffer) => buffer.drain(to),
+            Self::Pipe(pipe) => pipe.drain(to),
+        }
+    }
+
+    /// After less than this the source is most likely empty.
+    fn plenty(&self) -> usize {
+        match self {
+            Self::Nothing | Self::Buffer(_) => BUFFER_OCTETS,
+            Self::Pipe(_) => PLENTY_OCTETS,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What can go wrong, split by who is at fault, and what the client is told about it.
+//! [`ServeError::rep`] and [`rep_of`] are the one table from errors to REP; socks-client's errno.rs
+//! is the same table read the other way.
+
+use std::io;
+use std::net::SocketAddr;
+
+use socks_wire::{Cmd, HandshakeError, Rep};
+
+use crate::dial::DialError;
+use crate::policy::Denial;
+use crate::resolve::ResolveError;
+
+/// Why the gateway does not start, or stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A listener cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// As it was configured.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Not even the first thread of a listener can be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The handlers of SIGTERM and SIGINT cannot be installed.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Why a client got no relay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    // The client's doing.
+    #[error("{0}")]
+    Handshake(HandshakeError),
+    #[error("no complete request in time")]
+    HandshakeDeadline,
+    #[error("client has gone away")]
+    ClientGone,
+    #[error("{0} is not supported")]
+    Command(Cmd),
+    // The operator's rules.
+    #[error("client is not allowed")]
+    Client,
+    #[error("destination is not allowed: {0}")]
+    Denied(Denial),
+    // The destination's, or the network's on the way there.
+    #[error("{0}")]
+    Resolve(#[source] ResolveError),
+    #[error("{1}: {0}")]
+    Dial(#[source] io::Error, SocketAddr),
+}
+
+impl ServeError {
+    /// What the client is told; `None` if it is not listening, or has been told by the handshake.
+    pub(crate) fn rep(&self) -> Option<Rep> {
+        match self {
+            Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
+            Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
+            Self::Denied(_) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
+            // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
+            // will not exist in a second either; a name server that does not answer is this
+            // server's own trouble, which says nothing about the host and may pass.
+            Self::Resolve(ResolveError::Unknown) => Some(Rep::HOST_UNREACHABLE),
+            Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::Dial(error, _) => Some(rep_of(error)),
+        }
+    }
+
+    /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
+    pub(crate) fn is_told(&self) -> bool {
+        matches!(self, Self::Handshake(_)) || self.rep().is_some()
+    }
+
+    /// One word for the log.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Handshake(HandshakeError::WrongPassword(_)) => "wrong-password",
+            Self::Handshake(HandshakeError::NoAcceptableMethod) => "no-acceptable-method",
+            Self::Handshake(_) => "handshake-failed",
+            Self::HandshakeDeadline => "handshake-deadline",
+            Self::ClientGone => "client-gone",
+            Self::Command(_) => "command-not-supported",
+            Self::Client => "client-not-allowed",
+            Self::Denied(_) => "destination-not-allowed",
+            Self::Resolve(ResolveError::Unknown) => "unknown-name",
+            Self::Resolve(_) => "resolver-failed",
+            Self::Dial(..) => "dial-failed",
+        }
+    }
+}
+
+impl From<DialError> for ServeError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::ClientGone => Self::ClientGone,
+            DialError::Failed(error, address) => Self::Dial(error, address),
+        }
+    }
+}
+
+/// REP for the error of a connect(2).
+pub(crate) fn rep_of(error: &io::Error) -> Rep {
+    match error.raw_os_error() {
+        Some(libc::ECONNREFUSED) => Rep::CONNECTION_REFUSED,
+        // 06 is TTL EXPIRED by its name; it is what servers say of a destination that is silent.
+        Some(libc::ETIMEDOUT) => Rep::TTL_EXPIRED,
+        Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Rep::HOST_UNREACHABLE,
+        // A family that the host does not have, or for which it has no address to start from, is a
+        // network that it cannot reach.
+        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+            Rep::NETWORK_UNREACHABLE
+        }
+        // A packet filter on the gateway: a ruleset too.
+        Some(libc::EACCES | libc::EPERM) => Rep::CONNECTION_NOT_ALLOWED_BY_RULESET,
+        _ => Rep::GENERAL_SOCKS_SERVER_FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_errno_of_connect_has_its_rep() {
+        let rows = [
+            (libc::EACCES, 0x02),
+            (libc::EPERM, 0x02),
+            (libc::ENETUNREACH, 0x03),
+            (libc::ENETDOWN, 0x03),
+            (libc::EAFNOSUPPORT, 0x03),
+            (libc::EADDRNOTAVAIL, 0x03),
+            (libc::EHOSTUNREACH, 0x04),
+            (libc::EHOSTDOWN, 0x04),
+            (libc::ECONNREFUSED, 0x05),
+            (libc::ETIMEDOUT, 0x06),
+            (libc::EMFILE, 0x01),
+            (libc::ENOMEM, 0x01),
+        ];
+        for (errno, rep) in rows {
+            assert_eq!(
+                rep_of(&io::Error::from_raw_os_error(errno)),
+                Rep(rep),
+                "errno {errno}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_failure_tells_the_client_what_it_can_use() {
+        let refused = || io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let address = SocketAddr::from(([192, 0, 2, 1], 80));
+        let rows = [
+            (ServeError::Command(Cmd::BIND), Some(0x07)),
+            (ServeError::Denied(Denial::Loopback), Some(0x02)),
+            (ServeError::Resolve(ResolveError::Unknown), Some(0x04)),
+            (ServeError::Resolve(ResolveError::Temporary), Some(0x01)),
+            (
+                ServeError::Resolve(ResolveError::System(refused())),
+                Some(0x01),
+            ),
+            (ServeError::Dial(refused(), address), Some(0x05)),
+            (ServeError::ClientGone, None),
+            (
+                ServeError::Handshake(HandshakeError::WrongPassword(1)),
+                None,
+            ),
+        ];
+        for (error, rep) in rows {
+            assert_eq!(error.rep(), rep.map(Rep), "{error}");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What carries octets from one socket to the other: buffers and pipes, pooled by one gateway.
+//! When to use which, and when to give it back, is the relay's decision.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
+};
+
+/// Size of a buffer. The kernel hands a reader of loopback or GRO traffic at most this much at a
+/// time, so that a larger one is seldom filled.
+pub(crate) const BUFFER_OCTETS: usize = 64 << 10;
+
+/// What is asked for a pipe, in turn. At 1 MiB splice costs half the CPU of recv/send, at 64 KiB
+/// it hardly pays. An unprivileged user has 64 MiB of pipe pages in all, hence the steps down.
+const PIPE_OCTETS: [usize; 3] = [1 << 20, 512 << 10, 256 << 10];
+
+/// Below 16 slots of a page a pipe costs more than a buffer does.
+const PIPE_LEAST_OCTETS: usize = 64 << 10;
+
+/// As many as are kept for the next relay; those above go back to the system at once.
+const SPARE_BUFFERS: usize = 32;
+const SPARE_PIPES: usize = 16;
+
+/// Buffers and pipes that no relay needs at the moment. The last one given back is the next one
+/// handed out: it is still in the cache.
+#[derive(Default)]
+pub(crate) struct Pools {
+    buffers: Mutex<Vec<Box<[u8]>>>,
+    pipes: Mutex<Vec<Ends>>,
+}
+
+struct Ends {
+    read: OwnedFd,
+    write: OwnedFd,
+    capacity: usize,
+}
+
+impl Pools {
+    pub(crate) fn buffer(&self) -> Buffer<'_> {
+        let spare = self.buffers.lock().pop();
+        let octets = spare.unwrap_or_else(|| vec![0; BUFFER_OCTETS].into_boxed_slice());
+        Buffer {
+            pools: self,
+            octets,
+            start: 0,
+            end: 0,
+        }
+    }
+
+    /// A pipe of 16 slots or more, or `None` if descriptors or the user's pipe pages have run out.
+    pub(crate) fn pipe(&self) -> Option<Pipe<'_>> {
+        let spare = self.pipes.lock().pop();
+        let ends = spare.or_else(Ends::new)?;
+        Some(Pipe {
+            pools: self,
+            ends: Some(ends),
+            len: 0,
+        })
+    }
+
+    /// Gives up every descriptor held in reserve: somebody needs them more.
+    pub(crate) fn close_spare_pipes(&self) {
+        let spare = std::mem::take(&mut *self.pipes.lock());
+        drop(spare);
+    }
+}
+
+impl fmt::Debug for Pools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pools").finish_non_exhaustive()
+    }
+}
+
+impl Ends {
+    fn new() -> Option<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        for octets in PIPE_OCTETS {
+            if fcntl_setpipe_size(&write, octets).is_ok() {
+                break;
+            }
+        }
+        let capacity = fcntl_getpipe_size(&write).ok()?;
+        (capacity >= PIPE_LEAST_OCTETS).then_some(Self {
+            read,
+            write,
+            capacity,
+        })
+    }
+}
+
+/// 64 KiB of memory between a recv and a send.
+pub(crate) struct Buffer<'p> {
+    pools: &'p Pools,
+    octets: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// One recv into an empty buffer; 0 is the end of the stream.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+        debug_assert_eq!(self.len(), 0, "octets not yet sent");
+        let (received, _) = recv(from, &mut *self.octets, RecvFlags::empty())?;
+        self.start = 0;
+        self.end = received;
+        Ok(received)
+    }
+
+    /// As if `octets` had been received: at most [`BUFFER_OCTETS`], a caller's duty.
+    pub(crate) fn preload(&mut self, octets: &[u8]) {
+        debug_assert!(octets.len() <= BUFFER_OCTETS, "octets would be lost");
+        for (room, octet) in self.octets.iter_mut().zip(octets) {
+            *room = *octet;
+        }
+        self.start = 0;
+        self.end = octets.len().min(BUFFER_OCTETS);
+    }
+
+    /// One send of all there is.
+    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let waiting = self.octets.get(self.start..self.end).unwrap_or_default();
+        let sent = send(to, waiting, SendFlags::NOSIGNAL)?;
+        self.start = self.start.saturating_add(sent);
+        Ok(sent)
+    }
+}
+
+impl Drop for Buffer<'_> {
+    fn drop(&mut self) {
+        let octets = std::mem::take(&mut self.octets);
+        let mut spare = self.pools.buffers.lock();
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(octets);
+        }
+    }
+}
+
+/// A pipe between two splices: the octets never come to user space.
+pub(crate) struct Pipe<'p> {
+    pools: &'p Pools,
+    ends: Option<Ends>, // always there until drop
+    len: usize,
+}
+
+/// Never SPLICE_F_MORE: it holds back the last segment of a message for up to 200 ms.
+const SPLICE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
+
+impl Pipe<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// One splice into the pipe, which must be empty: only then does EAGAIN mean that the socket
+    /// has nothing, and not that the pipe is full. 0 is the end of the stream.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+        debug_assert_eq!(self.len, 0, "octets not yet sent");
+        let Some(ends) = &self.ends else { return Ok(0) };
+        self.len = splice(from, None, ends.write.as_fd(), None, ends.capacity, SPLICE)?;
+        Ok(self.len)
+    }
+
+    /// One splice of all there is.
+    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let Some(ends) = &self.ends else { return Ok(0) };
+        let sent = splice(ends.read.as_fd(), None, to, None, self.len, SPLICE)?;
+        self.len = self.len.saturating_sub(sent);
+        Ok(sent)
+    }
+}
+
+impl Drop for Pipe<'_> {
+    fn drop(&mut self) {
+        // With octets of a broken relay in it, a pipe is of no use to another one.
+        let Some(ends) = self.ends.take().filter(|_| self.len == 0) else {
+            return;
+        };
+        let mut spare = self.pools.pipes.lock();
+        if spare.len() < SPARE_PIPES {
+            spare.push(ends);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_with_octets_left_in_it_is_not_handed_out_again() {
+        let pools = Pools::default();
+        let (mut outside, inside) = UnixStream::pair().unwrap();
+        outside.write_all(b"left over").unwrap();
+
+        let mut pipe = pools.pipe().unwrap();
+        assert_eq!(pipe.fill(inside.as_fd()).unwrap(), 9);
+        drop(pipe);
+        assert_eq!(pools.pipes.lock().len(), 0);
+
+        drop(pools.pipe());
+        assert_eq!(pools.pipes.lock().len(), 1, "an empty one is kept");
+        pools.close_spare_pipes();
+        assert_eq!(pools.pipes.lock().len(), 0);
+    }
+
+    #[test]
+    fn a_pipe_is_as_large_as_an_unprivileged_user_may_ask_for() {
+        assert!(Ends::new().unwrap().capacity >= PIPE_LEAST_OCTETS);
+    }
+
+    #[test]
+    fn preloaded_octets_leave_as_if_they_had_been_received() {
+        let pools = Pools::default();
+        let (mut outside, inside) = UnixStream::pair().unwrap();
+
+        let mut buffer = pools.buffer();
+        buffer.preload(b"early");
+        assert_eq!(buffer.drain(inside.as_fd()).unwrap(), 5);
+        assert_eq!(buffer.len(), 0);
+
+        let mut arrived = [0; 5];
+        outside.read_exact(&mut arrived).unwrap();
+        assert_eq!(&arrived, b"early");
+    }
+}

@@ -1,0 +1,118 @@
+//! One log line for each client: what it asked for, what it was told, what went over its relay.
+//! Fields that a client did not get as far as are left out.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use socks_wire::{Address, Cmd, Destination, Rep, ServerRequest, Version};
+use tracing::field;
+
+use crate::error::ServeError;
+use crate::policy::Denial;
+use crate::relay::Carried;
+
+/// What the line will say, filled in as it becomes known.
+#[derive(Debug)]
+pub(crate) struct Record {
+    client: SocketAddr,
+    start: Instant,
+    pub(crate) user: Option<String>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) rep: Option<Rep>,
+    request: Option<(Version, Cmd, Destination)>,
+    dialled: Option<Duration>,
+}
+
+impl Record {
+    pub(crate) fn new(client: SocketAddr) -> Self {
+        Self {
+            client,
+            start: Instant::now(),
+            user: None,
+            address: None,
+            rep: None,
+            request: None,
+            dialled: None,
+        }
+    }
+
+    pub(crate) fn requested(&mut self, request: &ServerRequest) {
+        self.request = Some((request.version, request.cmd, request.destination));
+    }
+
+    /// The destination's connection stands.
+    pub(crate) fn dialled(&mut self, peer: SocketAddr) {
+        self.address = Some(peer);
+        self.dialled = Some(self.start.elapsed());
+    }
+
+    pub(crate) fn log(&self, outcome: &Result<Carried, ServeError>) {
+        let carried = outcome.as_ref().ok();
+        let error = outcome.as_ref().err();
+        let socks = self.request.map(|(version, ..)| match version {
+            Version::V4 => "4",
+            Version::V4a => "4a",
+            Version::V5 => "5",
+        });
+        let end = match outcome {
+            Ok(carried) => carried.end.to_string(),
+            Err(error) => error.word().to_owned(),
+        };
+        macro_rules! line {
+            ($level:expr, $message:literal) => {
+                tracing::event!(
+                    $level,
+                    client = %self.client,
+                    user = self.user.as_deref().map(field::display),
+                    socks = socks.map(field::display),
+                    cmd = self.request.map(|(_, cmd, _)| field::display(word(cmd))),
+                    atyp = self.request.map(|(_, _, to)| field::display(atyp(&to.address))),
+                    destination = self.request.as_ref().map(|(_, _, to)| field::display(to)),
+                    address = self.address.map(field::display),
+                    family = self.address.map(|it| field::display(family(it))),
+                    rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
+                    to_destination = carried.map(|it| it.to_destination),
+                    to_client = carried.map(|it| it.to_client),
+                    dial_ms = self.dialled.map(millis),
+                    ms = millis(self.start.elapsed()),
+                    end = %end,
+                    error = error.map(field::display),
+                    $message
+                )
+            };
+        }
+        match error {
+            Some(ServeError::Denied(Denial::Fake)) => line!(
+                tracing::Level::WARN,
+                "relay to a fake address: this client's Socks Lib is misconfigured"
+            ),
+            _ => line!(tracing::Level::INFO, "relay"),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn atyp(address: &Address) -> String {
+    format!("{:02x}", address.atyp().0)
+}
+
+fn family(address: SocketAddr) -> &'static str {
+    if address.ip().to_canonical().is_ipv4() {
+        "v4"
+    } else {
+        "v6"
+    }
+}
+
+/// As the RFC spells it, without a blank.
+fn word(cmd: Cmd) -> String {
+    match cmd {
+        Cmd::CONNECT => "CONNECT".to_owned(),
+        Cmd::BIND => "BIND".to_owned(),
+        Cmd::UDP_ASSOCIATE => "UDP-ASSOCIATE".to_owned(),
+        Cmd(other) => format!("{other:02x}"),
+    }
+}

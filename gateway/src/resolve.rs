@@ -1,0 +1,191 @@
+//! Real addresses of a name, and the order in which they are tried.
+//! The resolver is libc's, so that /etc/hosts, nsswitch and the search list count as everywhere on
+//! the gateway's host.
+//!
+//! RFC 8305 §3 would start with whichever of A and AAAA arrives first; getaddrinfo(3) asks for both
+//! at once and gives both together, so that the resolution delay has no place here.
+
+use std::ffi::CString;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use socks_wire::Fqdn;
+
+use crate::sys::{self, Eai};
+
+/// Attempts that one relay may start: a name with hundreds of addresses must not eat descriptors.
+const MOST_ADDRESSES: usize = 16;
+
+/// Why a name has no address.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    #[error("no such name, or it has no address")]
+    Unknown,
+    #[error("the resolver does not answer")]
+    Temporary,
+    #[error("the resolver failed (EAI {0})")]
+    Failed(i32),
+    #[error("the resolver failed: {0}")]
+    System(io::Error),
+}
+
+/// The address that a name's text is itself, if it is one: a client that always sends ATYP 03 then
+/// fares as if it had sent an address, and no resolver is asked about it.
+pub(crate) fn literal(name: &Fqdn) -> Option<IpAddr> {
+    let text = std::str::from_utf8(name.as_bytes()).ok()?;
+    match text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
+}
+
+/// Asks the resolver. Blocks for as long as resolv.conf allows.
+pub(crate) fn resolve(name: &Fqdn, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+    // A name with NUL in it is no name; socks-wire lets none through.
+    let name = CString::new(name.as_bytes()).map_err(|_nul| ResolveError::Unknown)?;
+    let mut addresses = sys::addresses_of(&name).map_err(ResolveError::from)?;
+    for address in &mut addresses {
+        address.set_port(port);
+    }
+    if addresses.is_empty() {
+        Err(ResolveError::Unknown)
+    } else {
+        Ok(addresses)
+    }
+}
+
+impl From<Eai> for ResolveError {
+    fn from(eai: Eai) -> Self {
+        match eai {
+            Eai {
+                system: Some(error),
+                ..
+            } => Self::System(error),
+            Eai {
+                code: libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY,
+                ..
+            } => Self::Unknown,
+            Eai {
+                code: libc::EAI_AGAIN,
+                ..
+            } => Self::Temporary,
+            Eai { code, .. } => Self::Failed(code),
+        }
+    }
+}
+
+/// netdb.h has it, the libc crate does not.
+const EAI_ADDRFAMILY: libc::c_int = -9;
+
+/// RFC 8305 §4: the resolver's order (RFC 6724) with the families taking turns, the first one
+/// beginning, so that a family without a working path costs one attempt's delay and not all of them.
+pub(crate) fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let of = |v6: bool| {
+        addresses
+            .iter()
+            .copied()
+            .filter(move |address| address.is_ipv6() == v6)
+    };
+    let (mut first, mut second) = (of(is_v6_first), of(!is_v6_first));
+    let mut ordered = Vec::with_capacity(addresses.len());
+    loop {
+        let turn = [first.next(), second.next()];
+        if turn == [None, None] {
+            break;
+        }
+        for address in turn.into_iter().flatten() {
+            if !ordered.contains(&address) {
+                ordered.push(address);
+            }
+        }
+    }
+    ordered.truncate(MOST_ADDRESSES);
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// RFC 8305 §4: "the client SHOULD interleave address families".
+    #[test]
+    fn families_take_turns_beginning_with_the_resolvers_first() {
+        let cases: [(&[&str], &[&str]); 5] = [
+            (&[], &[]),
+            (&["192.0.2.1:80"], &["192.0.2.1:80"]),
+            (
+                &[
+                    "[2001:db8::1]:80",
+                    "[2001:db8::2]:80",
+                    "192.0.2.1:80",
+                    "192.0.2.2:80",
+                ],
+                &[
+                    "[2001:db8::1]:80",
+                    "192.0.2.1:80",
+                    "[2001:db8::2]:80",
+                    "192.0.2.2:80",
+                ],
+            ),
+            (
+                &[
+                    "192.0.2.1:80",
+                    "192.0.2.2:80",
+                    "192.0.2.3:80",
+                    "[2001:db8::1]:80",
+                ],
+                &[
+                    "192.0.2.1:80",
+                    "[2001:db8::1]:80",
+                    "192.0.2.2:80",
+                    "192.0.2.3:80",
+                ],
+            ),
+            (&["192.0.2.1:80", "192.0.2.1:80"], &["192.0.2.1:80"]),
+        ];
+        for (resolved, tried) in cases {
+            assert_eq!(
+                interleave(&addresses(resolved)),
+                addresses(tried),
+                "{resolved:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_with_hundreds_of_addresses_is_tried_at_some_of_them() {
+        let many: Vec<SocketAddr> = (1..=255)
+            .map(|n| SocketAddr::from(([192, 0, 2, n], 80)))
+            .collect();
+        assert_eq!(interleave(&many).len(), MOST_ADDRESSES);
+    }
+
+    #[test]
+    fn the_text_of_an_address_is_that_address() {
+        let cases: [(&str, Option<&str>); 7] = [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("::ffff:127.0.0.1", Some("::ffff:127.0.0.1")),
+            ("[192.0.2.1]", None),
+            ("192.0.2.1.example", None),
+            ("127.1", None), // libc's resolver knows it; policy then sees what it gives
+        ];
+        for (text, expected) in cases {
+            let expected = expected.map(|ip| ip.parse().unwrap());
+            assert_eq!(
+                literal(&Fqdn::new(text.as_bytes()).unwrap()),
+                expected,
+                "{text}"
+            );
+        }
+    }
+}
