@@ -1,1 +1,31 @@
-//! Stub.
+//! What the *Socks Lib* of RFC 3089 §2 decides: plain values in, a verdict out.
+//!
+//! Nothing here makes a system call, reads the environment or the clock, or takes a lock; the
+//! shells of `libsocks6.so` fetch the facts and carry the verdicts out. After [`Config`] has been
+//! built nothing here allocates either, so that every decision may be taken in a signal handler.
+#![forbid(unsafe_code)]
+
+mod config;
+mod connect;
+mod errno;
+mod hosts;
+mod literal;
+mod negotiate;
+mod resolve;
+mod sockets;
+mod twins;
+mod verdict;
+
+pub use config::{
+    Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Secret,
+    TablePlace, Variables,
+};
+pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local};
+pub use errno::{Eai, Errno, HostErrno};
+pub use hosts::Hosts;
+pub use literal::{Literal, literal};
+pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
+pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
+pub use sockets::{Begin, Claim, Row, Sockets, State, View};
+pub use twins::Twins;
+pub use verdict::Verdict;

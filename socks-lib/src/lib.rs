@@ -1,1 +1,30 @@
-//! Stub.
+//! `libsocks6.so`: the *Socks Lib* of RFC 3089 §2, loaded into an unmodified program by LD_PRELOAD.
+//!
+//! Each exported function turns C arguments into Rust values, asks `socks-client` or [`state::State`]
+//! through the gate, and turns the verdict into a return value. No decision is taken here.
+//!
+//! | hooked | where |
+//! |---|---|
+//! | `getaddrinfo`, `getaddrinfo_a`, `gethostbyname`, `gethostbyname2`, their `_r` forms | [`hooks::forward`] |
+//! | `getnameinfo`, `gethostbyaddr`, `gethostbyaddr_r` | [`hooks::reverse`] |
+//! | `res_query` and its family | [`hooks::dns`] |
+//! | `connect`, `__connect` | [`hooks::connect`] |
+//! | `sendto`, `sendmsg`, `sendmmsg` | [`hooks::datagram`] |
+//! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
+//! | `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
+//!
+//! docs/hooks.md says of every function of libc why it is hooked, or why not.
+#![expect(
+    unsafe_code,
+    reason = "a C library: every export and most of libc's interface is unsafe"
+)]
+
+mod dial;
+mod enter;
+mod hooks;
+mod hosts_file;
+mod log;
+mod next;
+mod start;
+mod state;
+mod sys;

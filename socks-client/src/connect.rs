@@ -1,0 +1,304 @@
+//! The address of a connect() → which Destination, or none of our business (RFC 3089 §3, steps 4–5).
+
+use std::net::{IpAddr, SocketAddr};
+
+use fake_dns::{Family, Table};
+use socks_wire::{Address, Destination, Fqdn};
+
+use crate::{Config, Errno, literal};
+
+/// The port of DNS (RFC 1035 §4.2). What goes there is a name on its way out.
+const DOMAIN_PORT: u16 = 53;
+
+/// `SO_TYPE` and `SO_PROTOCOL`, as far as they matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP, or MPTCP.
+    Stream,
+    /// Datagrams, connected or not.
+    Datagram,
+    /// Raw sockets and what else speaks IP.
+    Other,
+}
+
+/// What is known of the application's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// The family that the application gave to socket(2).
+    pub family: Family,
+    /// Its kind.
+    pub kind: Kind,
+    /// `IPV6_V6ONLY`, which makes v4-mapped addresses unreachable.
+    pub is_v6only: bool,
+}
+
+/// A destination to be reached through the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relay {
+    /// What the request carries: the name behind a fake address, or a literal.
+    pub destination: Destination,
+    /// The row of the mapping table, if the address is a fake one.
+    pub slot: Option<u32>,
+}
+
+/// Where a connection goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// To libc and the kernel.
+    Direct,
+    /// Through the gateway.
+    Relay(Relay),
+    /// Nowhere.
+    Refuse(Errno),
+}
+
+/// Decides where `asked` leads from a socket with these facts.
+#[must_use]
+pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Table) -> Route {
+    let address = asked.ip().to_canonical();
+    let asked_family = if asked.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
+    // The kernel says EAFNOSUPPORT or EINVAL to an address of the other family, ENETUNREACH to a
+    // v4-mapped one on a V6ONLY socket.
+    let is_mapped = asked.is_ipv6() && address.is_ipv4();
+    if asked_family != facts.family || (is_mapped && facts.is_v6only) {
+        return Route::Direct;
+    }
+    // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
+    let is_fake = table.pool().contains(address) && !address.is_unspecified();
+    if !is_fake && is_local(address) {
+        // A resolver on loopback would carry names out (DESIGN §2, "Port 53").
+        let is_resolver = asked.port() == DOMAIN_PORT;
+        return if is_resolver {
+            Route::Refuse(Errno::FAIL_CLOSED)
+        } else {
+            Route::Direct
+        };
+    }
+    if facts.kind != Kind::Stream || address.is_multicast() || is_broadcast(address) {
+        return Route::Refuse(Errno::FAIL_CLOSED);
+    }
+    let relay = if is_fake {
+        match relay_by_name(address, asked.port(), table) {
+            Some(relay) => relay,
+            None => return Route::Refuse(Errno::NO_ROW),
+        }
+    } else {
+        Relay {
+            destination: Destination {
+                address: Address::Ip(address),
+                port: asked.port(),
+            },
+            slot: None,
+        }
+    };
+    if config.is_broken || config.gateways.is_empty() {
+        return Route::Refuse(Errno::NO_GATEWAY);
+    }
+    Route::Relay(relay)
+}
+
+/// The name behind a fake address; never the fake address itself, which means nothing elsewhere.
+fn relay_by_name(address: IpAddr, port: u16, table: &Table) -> Option<Relay> {
+    let slot = table.pool().slot_of(address)?;
+    let name = table.lookup(address)?;
+    let address = match literal(name.as_bytes()) {
+        // A literal of the other family was looked up (resolve.rs): it travels as what it is.
+        Some(literal) => Address::Ip(literal.address.to_canonical()),
+        None => Address::Fqdn(Fqdn::new(name.as_bytes()).ok()?),
+    };
+    Some(Relay {
+        destination: Destination { address, port },
+        slot: Some(slot),
+    })
+}
+
+/// Loopback, link-local and unspecified addresses, which never leave the host or the link.
+#[must_use]
+pub fn is_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    }
+}
+
+fn is_broadcast(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V4(v4) if v4.is_broadcast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fake_dns::Ranges;
+
+    fn facts(family: Family) -> SocketFacts {
+        SocketFacts {
+            family,
+            kind: Kind::Stream,
+            is_v6only: false,
+        }
+    }
+
+    fn config() -> Config {
+        Config {
+            gateways: crate::Gateway::parse_list("192.0.2.1:1080").unwrap(),
+            ..Config::default()
+        }
+    }
+
+    fn table() -> Table {
+        Table::private(&Ranges::default()).unwrap()
+    }
+
+    fn route(asked: &str) -> Route {
+        let asked: SocketAddr = asked.parse().unwrap();
+        let family = if asked.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        decide(facts(family), asked, &config(), &table())
+    }
+
+    /// RFC 3089 §3, steps 4 and 5.
+    #[test]
+    fn a_fake_address_of_either_family_leads_to_its_name() {
+        let table = table();
+        let name = Fqdn::new(b"www.example").unwrap();
+        for family in [Family::V4, Family::V6] {
+            let fake = table.fake(b"WWW.example.", family).unwrap();
+            let route = decide(facts(family), SocketAddr::new(fake, 80), &config(), &table);
+            let Route::Relay(relay) = route else {
+                panic!("{route:?}")
+            };
+            assert_eq!(
+                relay.destination,
+                Destination {
+                    address: Address::Fqdn(name),
+                    port: 80
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn a_fake_v4_address_may_come_v4_mapped() {
+        let table = table();
+        let IpAddr::V4(fake) = table.fake(b"a.example", Family::V4).unwrap() else {
+            panic!()
+        };
+        let asked = SocketAddr::new(fake.to_ipv6_mapped().into(), 80);
+        assert!(matches!(
+            decide(facts(Family::V6), asked, &config(), &table),
+            Route::Relay(_)
+        ));
+        let only = SocketFacts {
+            is_v6only: true,
+            ..facts(Family::V6)
+        };
+        assert_eq!(decide(only, asked, &config(), &table), Route::Direct);
+    }
+
+    /// "A fake address without a row is EHOSTUNREACH, never sent as a literal."
+    #[test]
+    fn a_fake_address_without_a_row_leads_nowhere() {
+        assert_eq!(route("198.18.7.7:80"), Route::Refuse(Errno::NO_ROW));
+        assert_eq!(route("[100::77]:80"), Route::Refuse(Errno::NO_ROW));
+        assert_eq!(route("198.18.0.0:80"), Route::Refuse(Errno::NO_ROW));
+    }
+
+    #[test]
+    fn a_literal_that_was_looked_up_travels_as_a_literal() {
+        let table = table();
+        let fake = table.fake(b"2001:db8::7", Family::V4).unwrap();
+        let route = decide(
+            facts(Family::V4),
+            SocketAddr::new(fake, 22),
+            &config(),
+            &table,
+        );
+        let Route::Relay(relay) = route else {
+            panic!("{route:?}")
+        };
+        assert_eq!(
+            relay.destination.address,
+            Address::Ip("2001:db8::7".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn local_addresses_are_direct_and_everything_else_is_relayed() {
+        for asked in [
+            "127.0.0.1:80",
+            "127.9.9.9:80",
+            "169.254.1.1:80",
+            "0.0.0.0:80",
+            "[::1]:80",
+            "[fe80::1]:80",
+            "[::]:80",
+            "[::ffff:127.0.0.1]:80",
+        ] {
+            assert_eq!(route(asked), Route::Direct, "{asked}");
+        }
+        for asked in [
+            "192.0.2.5:80",
+            "10.0.0.1:80",
+            "[2001:db8::5]:80",
+            "[fd00::1]:80",
+            "[::ffff:192.0.2.5]:80",
+            "192.0.2.5:53",
+        ] {
+            assert!(matches!(route(asked), Route::Relay(_)), "{asked}");
+        }
+        for asked in ["224.0.0.1:80", "255.255.255.255:80", "[ff02::1]:80"] {
+            assert_eq!(route(asked), Route::Refuse(Errno::FAIL_CLOSED), "{asked}");
+        }
+    }
+
+    #[test]
+    fn names_do_not_leave_by_a_resolver_on_loopback() {
+        assert_eq!(route("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
+        let datagram = SocketFacts {
+            kind: Kind::Datagram,
+            ..facts(Family::V4)
+        };
+        let to = |asked: &str| decide(datagram, asked.parse().unwrap(), &config(), &table());
+        assert_eq!(to("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
+        assert_eq!(to("127.0.0.1:5353"), Route::Direct);
+        assert_eq!(to("192.0.2.1:123"), Route::Refuse(Errno::FAIL_CLOSED));
+    }
+
+    #[test]
+    fn without_a_gateway_nothing_leaves_the_host() {
+        let none = Config::default();
+        let to = |asked: &str| decide(facts(Family::V4), asked.parse().unwrap(), &none, &table());
+        assert_eq!(to("192.0.2.5:80"), Route::Refuse(Errno::NO_GATEWAY));
+        assert_eq!(to("127.0.0.1:80"), Route::Direct);
+    }
+
+    #[test]
+    fn a_socket_of_the_other_family_is_the_kernels_business() {
+        let asked = "192.0.2.5:80".parse().unwrap();
+        assert_eq!(
+            decide(facts(Family::V6), asked, &config(), &table()),
+            Route::Direct
+        );
+    }
+
+    /// The RFC's own example of a range holds 0.0.0.0, which connect(2) takes for loopback.
+    #[test]
+    fn the_rfcs_own_range_works() {
+        let ranges = Ranges {
+            v4: "0.0.0.0/8".parse().unwrap(),
+            ..Ranges::default()
+        };
+        let table = Table::private(&ranges).unwrap();
+        let fake = table.fake(b"a.example", Family::V4).unwrap();
+        let to = |asked| decide(facts(Family::V4), asked, &config(), &table);
+        assert!(matches!(to(SocketAddr::new(fake, 80)), Route::Relay(_)));
+        assert_eq!(to("0.0.0.0:80".parse().unwrap()), Route::Direct);
+    }
+}

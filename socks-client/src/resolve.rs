@@ -1,0 +1,420 @@
+//! A question about a name → a fake answer, libc's answer, or an error (RFC 3089 §3, DESIGN §2).
+
+use std::net::IpAddr;
+
+use fake_dns::Family;
+
+use crate::{Config, Eai, literal};
+
+/// The address family that a look-up asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// `AF_UNSPEC`: any.
+    Any,
+    /// `AF_INET` or `AF_INET6`.
+    Only(Family),
+}
+
+/// A look-up by name.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The host as the application gave it.
+    pub name: &'a [u8],
+    /// The family asked for.
+    pub asked: Asked,
+    /// Whether this is `getaddrinfo`; the `gethostby…` family reads fewer notations as addresses.
+    pub is_getaddrinfo: bool,
+    /// `AI_NUMERICHOST`: no name may be looked up.
+    pub is_numeric_only: bool,
+    /// `AI_V4MAPPED` with `AF_INET6`: libc itself answers a v4 literal with a v4-mapped address.
+    pub is_v4_mapped: bool,
+    /// `AI_ADDRCONFIG`: only families that the host itself has.
+    pub is_addrconfig: bool,
+}
+
+/// What the host says of itself and of the name in question.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Facts {
+    /// Whether `/etc/hosts` has a v4 and a v6 address for the name.
+    pub in_hosts: (bool, bool),
+    /// Whether the name is the host's own, gethostname(2).
+    pub is_own_name: bool,
+}
+
+/// How a look-up by name is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// By libc, which needs no DNS for this one.
+    Pass,
+    /// By libc, asked for this family alone: for the other it would ask DNS.
+    PassAs(Family),
+    /// With fake addresses of these families (v6 before v4, DESIGN §2).
+    Fake {
+        /// A v6 address.
+        v6: bool,
+        /// A v4 address.
+        v4: bool,
+    },
+    /// With the loopback addresses of these families (RFC 6761 §6.3).
+    Loopback {
+        /// `::1`
+        v6: bool,
+        /// `127.0.0.1`
+        v4: bool,
+    },
+    /// With this error, known without asking anybody.
+    Fail(Eai),
+}
+
+/// How a look-up by address is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reverse {
+    /// By libc: the address is in `/etc/hosts`.
+    Pass,
+    /// From the mapping table: the address is a fake one.
+    Table,
+    /// There is no name for it: asking DNS would tell the network whom the application talks to.
+    Unknown,
+}
+
+/// Longest name and label that DNS carries (RFC 1035 §2.3.4), in the notation with dots.
+const NAME_OCTETS: usize = 253;
+const LABEL_OCTETS: usize = 63;
+
+/// Decides who answers `question`. `own_families` tells whether the host has v4 and v6 addresses
+/// other than loopback, and is asked only if that matters.
+#[must_use]
+pub fn plan(
+    question: &Question<'_>,
+    facts: &Facts,
+    config: &Config,
+    own_families: impl FnOnce() -> (bool, bool),
+) -> Plan {
+    if let Some(plan) = plan_for_literal(question) {
+        return plan;
+    }
+    if question.is_numeric_only {
+        return Plan::Pass;
+    }
+    let name = question.name.strip_suffix(b".").unwrap_or(question.name);
+    if let Some(plan) = plan_for_hosts(question.asked, facts.in_hosts) {
+        return plan;
+    }
+    if !is_dns_name(name) {
+        return Plan::Fail(Eai::NONAME);
+    }
+    if is_localhost(name) || facts.is_own_name {
+        let (v6, v4) = wanted(question.asked);
+        return Plan::Loopback { v6, v4 };
+    }
+    if config.is_broken {
+        return Plan::Fail(Eai::FAIL);
+    }
+    match question.asked {
+        Asked::Only(family) => Plan::Fake {
+            v6: family == Family::V6,
+            v4: family == Family::V4,
+        },
+        Asked::Any => {
+            let (mut v6, mut v4) = (config.families.v6(), config.families.v4());
+            // RFC 3493 §6.1. An explicitly asked family is always answered, or the v4-only program
+            // on a v6-only host would fail; so is every family on a host with loopback only.
+            if question.is_addrconfig && v6 && v4 {
+                let (own_v4, own_v6) = own_families();
+                if own_v4 != own_v6 {
+                    (v6, v4) = (own_v6, own_v4);
+                }
+            }
+            Plan::Fake { v6, v4 }
+        }
+    }
+}
+
+/// Decides who answers a look-up of the name of `address`.
+#[must_use]
+pub fn plan_reverse(address: IpAddr, is_fake: bool, is_in_hosts: bool) -> Reverse {
+    let is_any = address.to_canonical().is_unspecified();
+    if is_fake && !is_any {
+        Reverse::Table
+    } else if is_in_hosts {
+        Reverse::Pass
+    } else {
+        Reverse::Unknown
+    }
+}
+
+fn wanted(asked: Asked) -> (bool, bool) {
+    match asked {
+        Asked::Any => (true, true),
+        Asked::Only(family) => (family == Family::V6, family == Family::V4),
+    }
+}
+
+/// A literal is libc's business, except one of the other family than asked for: that gets a fake, so
+/// that a v4 program can be given a v6 literal.
+fn plan_for_literal(question: &Question<'_>) -> Option<Plan> {
+    let Some(literal) = literal(question.name) else {
+        let is_dotted_digits = question
+            .name
+            .iter()
+            .all(|o| o.is_ascii_digit() || *o == b'.')
+            && question.name.last().is_some_and(u8::is_ascii_digit);
+        // "999.1.1.1" is neither an address nor a name that can exist.
+        return is_dotted_digits.then_some(Plan::Fail(Eai::NONAME));
+    };
+    if !question.is_getaddrinfo && !literal.is_plain {
+        let is_dotted_digits = question
+            .name
+            .iter()
+            .all(|o| o.is_ascii_digit() || *o == b'.');
+        // gethostbyname("127.1") is an address to libc, gethostbyname("0x7f.1") a name, and none.
+        return Some(if is_dotted_digits {
+            Plan::Pass
+        } else {
+            Plan::Fail(Eai::NONAME)
+        });
+    }
+    let Asked::Only(asked) = question.asked else {
+        return Some(Plan::Pass);
+    };
+    let is_libcs = match (literal.address, asked) {
+        (IpAddr::V4(_), Family::V4) | (IpAddr::V6(_), Family::V6) => true,
+        (IpAddr::V4(_), Family::V6) => question.is_v4_mapped,
+        (IpAddr::V6(v6), Family::V4) => v6.to_ipv4_mapped().is_some(),
+    };
+    if is_libcs || question.is_numeric_only || crate::is_local(literal.address) {
+        return Some(Plan::Pass);
+    }
+    Some(Plan::Fake {
+        v6: asked == Family::V6,
+        v4: asked == Family::V4,
+    })
+}
+
+/// A name in `/etc/hosts` is libc's business, as far as the file has the family that is asked for.
+fn plan_for_hosts(asked: Asked, (v4, v6): (bool, bool)) -> Option<Plan> {
+    match (asked, v4, v6) {
+        (Asked::Any, true, true)
+        | (Asked::Only(Family::V4), true, _)
+        | (Asked::Only(Family::V6), _, true) => Some(Plan::Pass),
+        (Asked::Any, true, false) => Some(Plan::PassAs(Family::V4)),
+        (Asked::Any, false, true) => Some(Plan::PassAs(Family::V6)),
+        (Asked::Any | Asked::Only(_), _, _) => None,
+    }
+}
+
+/// RFC 6761 §6.3: `localhost` and what ends in `.localhost` never leaves the host.
+fn is_localhost(name: &[u8]) -> bool {
+    let last = name
+        .rsplit(|&octet| octet == b'.')
+        .next()
+        .unwrap_or_default();
+    last.eq_ignore_ascii_case(b"localhost")
+}
+
+/// Whether DNS could carry the name at all; libc fails these without asking anybody.
+fn is_dns_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_OCTETS
+        && name
+            .split(|&octet| octet == b'.')
+            .all(|label| !label.is_empty() && label.len() <= LABEL_OCTETS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(name: &str, asked: Asked) -> Question<'_> {
+        Question {
+            name: name.as_bytes(),
+            asked,
+            is_getaddrinfo: true,
+            is_numeric_only: false,
+            is_v4_mapped: false,
+            is_addrconfig: false,
+        }
+    }
+
+    fn planned(question: &Question<'_>) -> Plan {
+        plan(question, &Facts::default(), &Config::default(), || {
+            (true, true)
+        })
+    }
+
+    const V4: Asked = Asked::Only(Family::V4);
+    const V6: Asked = Asked::Only(Family::V6);
+    const FAKE_V4: Plan = Plan::Fake {
+        v6: false,
+        v4: true,
+    };
+    const FAKE_V6: Plan = Plan::Fake {
+        v6: true,
+        v4: false,
+    };
+    const FAKE_BOTH: Plan = Plan::Fake { v6: true, v4: true };
+
+    /// RFC 3089 §3: the fake address is of the family that the application asked for.
+    #[test]
+    fn a_name_gets_a_fake_of_the_family_that_was_asked_for() {
+        for name in [
+            "www.example",
+            "www.example.",
+            "WWW.Example",
+            "a",
+            "x_y.example",
+            "café.example",
+        ] {
+            assert_eq!(planned(&question(name, V4)), FAKE_V4, "{name}");
+            assert_eq!(planned(&question(name, V6)), FAKE_V6, "{name}");
+            assert_eq!(planned(&question(name, Asked::Any)), FAKE_BOTH, "{name}");
+        }
+    }
+
+    #[test]
+    fn literals_are_libcs_business() {
+        for (name, asked) in [
+            ("192.0.2.1", Asked::Any),
+            ("192.0.2.1", V4),
+            ("2001:db8::1", V6),
+            ("127.1", Asked::Any),
+            ("::ffff:192.0.2.1", V4),
+            ("::1", V4),
+            ("127.0.0.1", V6),
+            ("fe80::1%lo", V4),
+        ] {
+            assert_eq!(planned(&question(name, asked)), Plan::Pass, "{name}");
+        }
+        let mapped = Question {
+            is_v4_mapped: true,
+            ..question("192.0.2.1", V6)
+        };
+        assert_eq!(planned(&mapped), Plan::Pass);
+        let hex = Question {
+            is_getaddrinfo: false,
+            ..question("0x7f.1", V4)
+        };
+        assert_eq!(planned(&hex), Plan::Fail(Eai::NONAME));
+    }
+
+    /// DESIGN §2: a v4 program can be given a v6 literal, and the reverse.
+    #[test]
+    fn a_literal_of_the_other_family_gets_a_fake() {
+        assert_eq!(planned(&question("2001:db8::1", V4)), FAKE_V4);
+        assert_eq!(planned(&question("192.0.2.1", V6)), FAKE_V6);
+        let numeric = Question {
+            is_numeric_only: true,
+            ..question("2001:db8::1", V4)
+        };
+        assert_eq!(planned(&numeric), Plan::Pass);
+    }
+
+    #[test]
+    fn names_in_the_hosts_file_never_reach_dns() {
+        let ask = |asked, in_hosts| {
+            let facts = Facts {
+                in_hosts,
+                is_own_name: false,
+            };
+            plan(
+                &question("printer", asked),
+                &facts,
+                &Config::default(),
+                || (true, true),
+            )
+        };
+        assert_eq!(ask(Asked::Any, (true, true)), Plan::Pass);
+        assert_eq!(ask(Asked::Any, (true, false)), Plan::PassAs(Family::V4));
+        assert_eq!(ask(Asked::Any, (false, true)), Plan::PassAs(Family::V6));
+        assert_eq!(ask(V4, (true, false)), Plan::Pass);
+        assert_eq!(ask(V6, (true, false)), FAKE_V6);
+    }
+
+    /// RFC 6761 §6.3.
+    #[test]
+    fn localhost_and_the_own_name_stay_at_home() {
+        for name in ["localhost", "LOCALHOST.", "db.localhost"] {
+            let plan = planned(&question(name, V4));
+            assert_eq!(
+                plan,
+                Plan::Loopback {
+                    v6: false,
+                    v4: true
+                },
+                "{name}"
+            );
+        }
+        assert_eq!(planned(&question("notlocalhost", V4)), FAKE_V4);
+        let own = Facts {
+            in_hosts: (false, false),
+            is_own_name: true,
+        };
+        let plan = plan(
+            &question("me", Asked::Any),
+            &own,
+            &Config::default(),
+            || (true, true),
+        );
+        assert_eq!(plan, Plan::Loopback { v6: true, v4: true });
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_fails_without_asking_anybody() {
+        let long_label = format!("{}.example", "a".repeat(64));
+        let long_name = ["a"; 128].join(".");
+        for name in [
+            "",
+            ".",
+            "a..b",
+            "999.1.1.1",
+            "1.2.3.4.5",
+            &long_label,
+            &long_name,
+        ] {
+            assert_eq!(
+                planned(&question(name, V4)),
+                Plan::Fail(Eai::NONAME),
+                "{name}"
+            );
+        }
+    }
+
+    /// RFC 3493 §6.1, less what would defeat the mechanism.
+    #[test]
+    fn addrconfig_counts_for_unspec_alone() {
+        let ask = |asked, own| {
+            let question = Question {
+                is_addrconfig: true,
+                ..question("a.example", asked)
+            };
+            plan(&question, &Facts::default(), &Config::default(), || own)
+        };
+        assert_eq!(ask(Asked::Any, (true, false)), FAKE_V4);
+        assert_eq!(ask(Asked::Any, (false, true)), FAKE_V6);
+        assert_eq!(ask(Asked::Any, (true, true)), FAKE_BOTH);
+        assert_eq!(ask(Asked::Any, (false, false)), FAKE_BOTH);
+        assert_eq!(ask(V4, (false, true)), FAKE_V4);
+    }
+
+    #[test]
+    fn a_bad_configuration_fails_every_look_up_that_would_need_a_gateway() {
+        let broken = Config {
+            is_broken: true,
+            ..Config::default()
+        };
+        let ask = |name| {
+            plan(&question(name, V4), &Facts::default(), &broken, || {
+                (true, true)
+            })
+        };
+        assert_eq!(ask("a.example"), Plan::Fail(Eai::FAIL));
+        assert_eq!(
+            ask("localhost"),
+            Plan::Loopback {
+                v6: false,
+                v4: true
+            }
+        );
+        assert_eq!(ask("192.0.2.1"), Plan::Pass);
+    }
+}

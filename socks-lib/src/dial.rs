@@ -1,0 +1,506 @@
+//! One connect() through the gateway: TCP connect, handshake, and what the application is told.
+//!
+//! A [`Call`] is driven by its shell in turns. Each turn runs inside the gate and waits for nothing;
+//! what waits, libc's own connect and poll, the shell calls between two turns, outside the gate, since
+//! both are cancellation points. How far the socket has come is kept in its row, so that a further
+//! connect(), by whichever thread or forked child, goes on where this one stopped.
+
+use std::ffi::{c_int, c_short};
+use std::net::{IpAddr, SocketAddr};
+
+use fake_dns::{Connection, Family};
+use socks_client::{
+    Begin, Clock, Errno, Gateway, LogLevel, Patience, Relay, Route, Row, SocketFacts,
+    State as Stage, View, decide,
+};
+use socks_wire::{
+    CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, HandshakeError, Progress, Step,
+};
+
+use crate::state::State;
+use crate::sys::io::{self, Moved};
+use crate::sys::signals::{self, Blocked};
+use crate::sys::swap;
+
+/// The longest piece that a handshake asks to receive: a reply with a name.
+const RECEIVE_OCTETS: usize = 512;
+
+/// How a connect() begins.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it lives on the stack of one call, without heap"
+)]
+pub(crate) enum Start {
+    /// libc's own connect is called with the application's arguments.
+    Pass,
+    /// The call ends with this errno.
+    Fail(Errno),
+    /// Turns follow.
+    Dial(Call),
+}
+
+/// What the shell does next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Turn {
+    /// Returns 0.
+    Done,
+    /// Returns -1 with this errno.
+    Fail(Errno),
+    /// Calls libc's connect with this address.
+    Connect(SocketAddr),
+    /// Calls libc's poll for this, for at most so many milliseconds.
+    Wait(c_short, c_int),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Event {
+    /// Nothing yet: the first turn.
+    Begin,
+    /// libc's connect returned 0, or this errno.
+    Connected(Result<(), Errno>),
+    /// libc's poll returned something to do, or its time is over.
+    Woken,
+    /// libc's poll was interrupted by a signal.
+    Interrupted,
+}
+
+/// One call of connect() on one socket.
+#[derive(Debug)]
+pub(crate) struct Call {
+    fd: c_int,
+    row: &'static Row,
+    cookie: u64,
+    connection: Connection,
+    relay: Relay,
+    patience: Patience,
+    is_blocking: bool,
+    /// How many of the gateway's addresses have been tried, in the order of [`State::candidate`].
+    tried: u8,
+}
+
+impl State {
+    /// Decides where `asked` leads.
+    pub(crate) fn begin_connect(&self, fd: c_int, asked: SocketAddr) -> Start {
+        let Some(facts) = io::facts(fd) else {
+            return Start::Pass;
+        };
+        let row = self.sockets.row(fd);
+        let view = row.and_then(|row| row.view(facts.cookie));
+        if let (Some(row), Some(view)) = (row, view) {
+            return self.continue_connect(fd, facts.cookie, row, &view);
+        }
+        let is_swapped = row.is_some_and(|row| row.is_swapped(facts.cookie));
+        let family = if is_swapped { Family::V4 } else { facts.family };
+        let is_v6only = asked.is_ipv6() && asked.ip().to_canonical().is_ipv4() && io::is_v6only(fd);
+        let route = decide(
+            SocketFacts {
+                family,
+                kind: facts.kind,
+                is_v6only,
+            },
+            asked,
+            &self.config,
+            &self.table,
+        );
+        // A connected socket is the kernel's to refuse (EISCONN), whatever the address.
+        if route != Route::Direct && io::is_connected(fd) {
+            return Start::Pass;
+        }
+        let relay = match route {
+            Route::Direct if is_swapped => return Start::Fail(Errno::FAIL_CLOSED),
+            Route::Direct => {
+                self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
+                return Start::Pass;
+            }
+            Route::Refuse(errno) => {
+                self.log(
+                    LogLevel::Warn,
+                    format_args!("connect {asked}: refused: {}", errno.name()),
+                );
+                return Start::Fail(errno);
+            }
+            Route::Relay(relay) => relay,
+        };
+        let Some(row) = row else {
+            self.log(
+                LogLevel::Error,
+                format_args!("connect {asked}: descriptor {fd} is too high"),
+            );
+            return Start::Fail(Errno::NO_STATE);
+        };
+        let now = io::now();
+        let twin = relay
+            .slot
+            .and_then(|slot| self.twins.take(slot, asked.port(), family, now));
+        if let Some(errno) = twin {
+            return Start::Fail(errno);
+        }
+        let connection = Connection { asked, family };
+        if self.process.own().is_some() {
+            row.begin(&Begin {
+                cookie: facts.cookie,
+                connection,
+                began: now,
+                is_swapped,
+            });
+        }
+        Start::Dial(Call {
+            fd,
+            row,
+            cookie: facts.cookie,
+            connection,
+            relay,
+            patience: self.patience(fd, now, false),
+            is_blocking: io::is_blocking(fd),
+            tried: 0,
+        })
+    }
+
+    /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the
+    /// address, as the kernel's does; on a connected one the kernel says EISCONN.
+    fn continue_connect(&self, fd: c_int, cookie: u64, row: &'static Row, view: &View) -> Start {
+        if view.state == Stage::Socksified {
+            return Start::Pass;
+        }
+        let asked = view.connection.asked;
+        let facts = SocketFacts {
+            family: view.connection.family,
+            kind: socks_client::Kind::Stream,
+            is_v6only: false,
+        };
+        let Route::Relay(relay) = decide(facts, asked, &self.config, &self.table) else {
+            return Start::Fail(Errno::NO_ROW);
+        };
+        Start::Dial(Call {
+            fd,
+            row,
+            cookie,
+            connection: view.connection,
+            relay,
+            patience: Patience {
+                began: view.began,
+                ..self.patience(fd, io::now(), true)
+            },
+            is_blocking: io::is_blocking(fd),
+            tried: view.candidate,
+        })
+    }
+
+    fn patience(&self, fd: c_int, now: Clock, is_further: bool) -> Patience {
+        let send_timeout = if io::is_blocking(fd) {
+            io::send_timeout(fd)
+        } else {
+            None
+        };
+        Patience {
+            began: now,
+            called: now,
+            send_timeout,
+            is_further,
+        }
+    }
+
+    /// The next thing to do for `call`, after `event`.
+    pub(crate) fn turn(&self, call: &mut Call, event: Event) -> Turn {
+        match event {
+            Event::Begin => match call.row.view(call.cookie).map(|view| view.state) {
+                Some(Stage::Negotiating) => self.step(call),
+                Some(Stage::Socksified) => Turn::Done,
+                _ => self.connect_to_candidate(call, None),
+            },
+            Event::Connected(Ok(())) => self.tcp_is_up(call),
+            Event::Connected(Err(errno)) => self.tcp_failed(call, errno),
+            Event::Woken => self.woken(call),
+            // A plain connect() that does not block is never interrupted; one with SO_SNDTIMEO always
+            // is (signal(7)); else SA_RESTART decides.
+            Event::Interrupted if !call.is_blocking => self.woken(call),
+            Event::Interrupted
+                if call.patience.send_timeout.is_none() && signals::every_handler_restarts() =>
+            {
+                self.woken(call)
+            }
+            Event::Interrupted => Turn::Fail(Errno::INTERRUPTED),
+        }
+    }
+
+    /// Starts the TCP connect to the next of the gateway's addresses.
+    fn connect_to_candidate(&self, call: &mut Call, last: Option<Errno>) -> Turn {
+        let Some((index, address)) = self.candidate(call) else {
+            let errno = last.map_or(Errno::GATEWAY, Errno::of_gateway_connect);
+            return self.give_up(call, errno, format_args!("the gateway cannot be reached"));
+        };
+        let is_swapped = call.row.is_swapped(call.cookie);
+        let address = match (address, call.connection.family) {
+            (SocketAddr::V6(_), Family::V4) if !is_swapped => {
+                if let Err(errno) = self.swap(call) {
+                    return self.give_up(call, errno, format_args!("no socket for a v6 gateway"));
+                }
+                address
+            }
+            (SocketAddr::V4(v4), Family::V6) => {
+                io::clear_v6only(call.fd);
+                SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+            }
+            (SocketAddr::V4(v4), Family::V4) if is_swapped => {
+                io::clear_v6only(call.fd);
+                SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+            }
+            _ => address,
+        };
+        if let Some(claim) = self.process.own().and_then(|pid| call.row.claim(pid)) {
+            claim.release(Stage::Connecting, index, Progress::default());
+        }
+        Turn::Connect(address)
+    }
+
+    /// The gateway's addresses in the order in which `call` tries them: those of the socket's own
+    /// family first, since the others need a v4-mapped address or another socket.
+    fn candidate(&self, call: &Call) -> Option<(u8, SocketAddr)> {
+        let is_own =
+            |address: &SocketAddr| address.is_ipv4() == (call.connection.family == Family::V4);
+        let addresses = || self.candidates.iter().map(|candidate| candidate.address);
+        let own = addresses().filter(is_own);
+        let others = addresses().filter(|address| !is_own(address));
+        let address = own.chain(others).nth(usize::from(call.tried))?;
+        Some((call.tried, address))
+    }
+
+    /// The gateway that `call` has reached, for its credentials and for the log.
+    fn gateway_of(&self, call: &Call) -> Option<&Gateway> {
+        let (_, address) = self.candidate(call)?;
+        let candidate = self
+            .candidates
+            .iter()
+            .find(|candidate| candidate.address == address)?;
+        self.config.gateways.get(candidate.gateway)
+    }
+
+    fn swap(&self, call: &mut Call) -> Result<(), Errno> {
+        let swapped = swap::to_v6(call.fd)?;
+        if let Some(lost) = swapped.lost_address {
+            let fd = call.fd;
+            self.log(
+                LogLevel::Warn,
+                format_args!("descriptor {fd}: bound to {lost}, only its port is kept"),
+            );
+        }
+        call.cookie = swapped.cookie;
+        let begin = Begin {
+            cookie: swapped.cookie,
+            connection: call.connection,
+            began: call.patience.began,
+            is_swapped: true,
+        };
+        call.row.begin(&begin);
+        swap::for_each_duplicate(swapped.cookie, |fd| self.sockets.duplicated(call.fd, fd));
+        Ok(())
+    }
+
+    fn tcp_failed(&self, call: &mut Call, errno: Errno) -> Turn {
+        match errno.0 {
+            libc::EINPROGRESS if !call.is_blocking => self.wait(call, libc::POLLOUT),
+            // A further connect() of a socket that does not block asks whether it is done yet.
+            libc::EALREADY if !call.is_blocking => Turn::Fail(Errno::ALREADY),
+            // SO_SNDTIMEO, or a signal: the kernel goes on connecting, and a further connect() waits.
+            libc::EINPROGRESS | libc::EALREADY | libc::EINTR => Turn::Fail(errno),
+            libc::EISCONN if call.patience.is_further => self.tcp_is_up(call),
+            _ if errno.is_of_gateway() => self.next_candidate(call, errno),
+            _ => {
+                call.row.clear();
+                Turn::Fail(errno)
+            }
+        }
+    }
+
+    fn next_candidate(&self, call: &mut Call, errno: Errno) -> Turn {
+        call.tried = call.tried.saturating_add(1);
+        self.connect_to_candidate(call, Some(errno))
+    }
+
+    fn tcp_is_up(&self, call: &mut Call) -> Turn {
+        if let Some(claim) = self.process.own().and_then(|pid| call.row.claim(pid)) {
+            claim.release(Stage::Negotiating, call.tried, Progress::default());
+        }
+        self.step(call)
+    }
+
+    fn woken(&self, call: &mut Call) -> Turn {
+        match call.row.view(call.cookie).map(|view| view.state) {
+            Some(Stage::Negotiating) => self.step(call),
+            Some(Stage::Socksified) => Turn::Done,
+            // Only a socket that does not block is waited for here while it connects.
+            Some(Stage::Connecting) => match io::take_error(call.fd) {
+                Err(errno) => self.next_candidate(call, errno),
+                Ok(()) if io::is_connected(call.fd) => self.tcp_is_up(call),
+                Ok(()) => self.wait(call, libc::POLLOUT),
+            },
+            // Another thread has ended this handshake.
+            Some(Stage::Plain) | None => Turn::Fail(Errno::of_rep(socks_wire::Rep(1))),
+        }
+    }
+
+    /// Steps the handshake as far as it goes without waiting.
+    fn step(&self, call: &mut Call) -> Turn {
+        let blocked = Blocked::all();
+        // A vfork child keeps nothing: its parent's row stays as it is. It has no claim to make either.
+        let own = self.process.own();
+        let claim = own.and_then(|pid| call.row.claim(pid));
+        if own.is_some() && claim.is_none() {
+            drop(blocked);
+            // Another thread is in the middle of a step, which takes microseconds.
+            return self.wait(call, 0);
+        }
+        let view = call.row.view(call.cookie);
+        let progress = view.map_or_else(Progress::default, |view| view.progress);
+        let end = match view.map(|view| view.state) {
+            Some(Stage::Socksified) => Ended::Stands(progress),
+            _ => self.advance(call, progress),
+        };
+        let stage = if matches!(end, Ended::Stands(_)) {
+            Stage::Socksified
+        } else {
+            Stage::Negotiating
+        };
+        if let (Some(claim), Ended::Stands(progress) | Ended::Wants(_, progress)) = (claim, end) {
+            claim.release(stage, call.tried, progress);
+        }
+        drop(blocked);
+        match end {
+            Ended::Stands(_) => self.stands(call),
+            Ended::Wants(events, _) => self.wait(call, events),
+            Ended::Refused(error) => {
+                self.give_up(call, Errno::of_handshake(error), format_args!("{error}"))
+            }
+            Ended::Lost(Some(errno)) => self.give_up(
+                call,
+                Errno::GATEWAY,
+                format_args!("the gateway broke off: {}", errno.name()),
+            ),
+            Ended::Lost(None) => self.give_up(
+                call,
+                Errno::GATEWAY,
+                format_args!("the gateway hung up in the handshake"),
+            ),
+        }
+    }
+
+    fn advance(&self, call: &Call, progress: Progress) -> Ended {
+        let login = self
+            .gateway_of(call)
+            .and_then(|gateway| gateway.login.as_ref());
+        let credentials =
+            login.and_then(|login| Credentials::new(&login.user, &login.password.0).ok());
+        let destination = &call.relay.destination;
+        let mut handshake =
+            ClientHandshake::resume(Cmd::CONNECT, destination, credentials, progress);
+        let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
+        let mut room = [0; RECEIVE_OCTETS];
+        loop {
+            let received = match handshake.step(&mut scratch) {
+                Step::Done(_) => return Ended::Stands(handshake.progress()),
+                Step::Send(octets) => match io::send(call.fd, octets) {
+                    Moved::Octets(len) => {
+                        handshake.sent(len);
+                        continue;
+                    }
+                    Moved::Later => return Ended::Wants(libc::POLLOUT, handshake.progress()),
+                    Moved::End => return Ended::Lost(None),
+                    Moved::Failed(errno) => return Ended::Lost(Some(errno)),
+                },
+                Step::Receive(most) => {
+                    let most = most.min(RECEIVE_OCTETS);
+                    match io::receive(call.fd, room.get_mut(..most).unwrap_or_default()) {
+                        Moved::Octets(len) => len,
+                        Moved::Later => return Ended::Wants(libc::POLLIN, handshake.progress()),
+                        Moved::End => return Ended::Lost(None),
+                        Moved::Failed(errno) => return Ended::Lost(Some(errno)),
+                    }
+                }
+            };
+            if let Err(error) = handshake.received(room.get(..received).unwrap_or_default()) {
+                return Ended::Refused(error);
+            }
+        }
+    }
+
+    fn wait(&self, call: &mut Call, events: c_short) -> Turn {
+        match call.patience.left(io::now()) {
+            // A glance, while another thread is in the middle of a step.
+            Ok(_) if events == 0 => Turn::Wait(events, 1),
+            Ok(left) => Turn::Wait(events, c_int::try_from(left).unwrap_or(c_int::MAX)),
+            Err(Errno::GATEWAY) => {
+                self.give_up(call, Errno::GATEWAY, format_args!("the gateway is silent"))
+            }
+            Err(errno) => Turn::Fail(errno),
+        }
+    }
+
+    fn stands(&self, call: &Call) -> Turn {
+        // A full table costs the answer of getpeername after exec, not the connection.
+        let _kept = self.table.remember(call.cookie, call.connection);
+        self.log_end(call, LogLevel::Info, format_args!("ok"));
+        Turn::Done
+    }
+
+    /// The handshake has failed: the socket is as it was before connect(), and may be used again.
+    fn give_up(&self, call: &Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
+        io::dissolve(call.fd);
+        if self.process.own().is_some() {
+            call.row.clear();
+        }
+        let Connection { asked, family } = call.connection;
+        if let Some(slot) = call.relay.slot {
+            self.twins
+                .failed(slot, asked.port(), family, errno, io::now());
+        }
+        // What concerns the gateway is a warning; a destination that refuses is everyday life.
+        let level = if errno == Errno::GATEWAY {
+            LogLevel::Warn
+        } else {
+            LogLevel::Info
+        };
+        self.log_end(call, level, format_args!("{} ({why})", errno.name()));
+        Turn::Fail(errno)
+    }
+
+    fn log_end(&self, call: &Call, level: LogLevel, result: std::fmt::Arguments<'_>) {
+        let asked = call.connection.asked.ip();
+        let fake = if call.relay.slot.is_some() {
+            " fake "
+        } else {
+            " address "
+        };
+        let took = io::now().0.saturating_sub(call.patience.began.0);
+        let destination = &call.relay.destination;
+        match self
+            .gateway_of(call)
+            .or_else(|| self.config.gateways.first())
+        {
+            Some(gateway) => self.log(
+                level,
+                format_args!(
+                    "connect {destination}{fake}{asked} via {gateway}: {result} in {took} ms"
+                ),
+            ),
+            None => self.log(
+                level,
+                format_args!("connect {destination}{fake}{asked}: {result}"),
+            ),
+        }
+    }
+}
+
+/// Where a step of the handshake ended.
+#[derive(Debug, Clone, Copy)]
+enum Ended {
+    /// The connection to the destination stands.
+    Stands(Progress),
+    /// Waiting is needed, for this.
+    Wants(c_short, Progress),
+    /// The gateway's word.
+    Refused(HandshakeError),
+    /// The gateway's end, with the errno if there was one.
+    Lost(Option<Errno>),
+}

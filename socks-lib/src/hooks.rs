@@ -1,0 +1,9 @@
+//! The exported functions, one file for each family: arguments in, the gate, the verdict out.
+
+pub(crate) mod connect;
+pub(crate) mod datagram;
+pub(crate) mod descriptors;
+pub(crate) mod dns;
+pub(crate) mod forward;
+pub(crate) mod names;
+pub(crate) mod reverse;

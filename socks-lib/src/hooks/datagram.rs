@@ -1,0 +1,190 @@
+//! sendto(2), sendmsg(2), sendmmsg(2) with an address: TCP Fast Open, and datagrams.
+//!
+//! MSG_FASTOPEN is connect() and send() in one: it connects through the gateway and then sends. A
+//! datagram to anywhere but this host fails closed until UDP ASSOCIATE carries it.
+
+use std::ffi::{c_int, c_uint, c_void};
+use std::net::SocketAddr;
+
+use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
+use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide};
+
+use crate::enter::enter;
+use crate::hooks::connect::dial;
+use crate::next;
+use crate::state::State;
+use crate::sys::abi::{self, Given};
+use crate::sys::{errno, io};
+
+/// What becomes of a message with an address.
+#[derive(Debug, Clone, Copy)]
+enum Addressed {
+    /// libc's function is called with the application's arguments.
+    Pass,
+    /// The socket is connected now: the message is sent without address and without MSG_FASTOPEN.
+    Connected,
+    /// -1 with this errno.
+    Fail(Errno),
+}
+
+/// `sendto(2)`: async-signal-safe and a cancellation point, and so is everything on this path.
+///
+/// # Safety
+/// The C contract: `addr` is null or readable for `addr_len` octets, `buf` readable for `len`.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn sendto(
+    fd: c_int,
+    buf: *const c_void,
+    len: usize,
+    flags: c_int,
+    addr: *const sockaddr,
+    addr_len: socklen_t,
+) -> ssize_t {
+    // SAFETY: our caller's contract, passed on.
+    match addressed(fd, flags, unsafe { abi::copy_in(addr, addr_len) }) {
+        // SAFETY: the application's own arguments, to the function it meant to call.
+        Addressed::Pass => unsafe { next::SENDTO.get()(fd, buf, len, flags, addr, addr_len) },
+        // SAFETY: the application's own buffer, to the function that remains of what it meant.
+        Addressed::Connected => unsafe {
+            next::SEND.get()(fd, buf, len, flags & !libc::MSG_FASTOPEN)
+        },
+        Addressed::Fail(error) => fail(error),
+    }
+}
+
+/// `sendmsg(2)`: async-signal-safe and a cancellation point, and so is everything on this path.
+///
+/// # Safety
+/// The C contract: `message` points to a valid msghdr.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    // SAFETY: our caller's contract, passed on.
+    match addressed(fd, flags, unsafe { name_of(message) }) {
+        // SAFETY: the application's own arguments, to the function it meant to call.
+        Addressed::Pass => unsafe { next::SENDMSG.get()(fd, message, flags) },
+        Addressed::Connected => {
+            // SAFETY: `name_of` has read it: it is not null.
+            let message = unsafe { without_name(message) };
+            // SAFETY: the application's own message, without its name.
+            unsafe { next::SENDMSG.get()(fd, &raw const message, flags & !libc::MSG_FASTOPEN) }
+        }
+        Addressed::Fail(error) => fail(error),
+    }
+}
+
+/// `sendmmsg(2)`: a cancellation point. Each message's address is looked at; the first that may not go
+/// ends the call, as it does in the kernel.
+///
+/// # Safety
+/// The C contract: `messages` points to `count` valid mmsghdr.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn sendmmsg(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+) -> c_int {
+    let mut plain = 0;
+    while plain < count {
+        let index = usize::try_from(plain).unwrap_or(0);
+        // SAFETY: one of the `count` messages that our caller vouches for.
+        let message = unsafe { messages.add(index) };
+        // SAFETY: the same.
+        match addressed(fd, flags, unsafe { name_of(&raw const (*message).msg_hdr) }) {
+            Addressed::Pass => plain = plain.saturating_add(1),
+            Addressed::Connected if plain == 0 => {
+                // SAFETY: the same; `name_of` has read it.
+                let header = unsafe { without_name(&raw const (*message).msg_hdr) };
+                let flags = flags & !libc::MSG_FASTOPEN;
+                // SAFETY: the application's own message, without its name.
+                let sent = unsafe { next::SENDMSG.get()(fd, &raw const header, flags) };
+                let Ok(octets) = c_uint::try_from(sent) else {
+                    return -1;
+                };
+                // SAFETY: one of our caller's messages, which sendmmsg(2) writes to.
+                unsafe { (*message).msg_len = octets };
+                return 1;
+            }
+            Addressed::Fail(error) if plain == 0 => return errno::fail(error),
+            Addressed::Connected | Addressed::Fail(_) => break,
+        }
+    }
+    // SAFETY: the application's own arguments, cut to the messages that may go.
+    unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) }
+}
+
+fn addressed(fd: c_int, flags: c_int, name: Given) -> Addressed {
+    let Given::Inet(to) = name else {
+        return Addressed::Pass;
+    };
+    let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
+    let broken = Addressed::Fail(Errno::BROKEN);
+    let verdict = enter(Addressed::Pass, broken, |state| {
+        state.on_send(fd, to, is_fast_open)
+    });
+    if !matches!(verdict, Addressed::Connected) {
+        return verdict;
+    }
+    match dial(fd, to) {
+        None => Addressed::Pass,
+        Some(Ok(())) => Addressed::Connected,
+        Some(Err(error)) => Addressed::Fail(error),
+    }
+}
+
+impl State {
+    /// `Connected` here means: connect it first.
+    fn on_send(&self, fd: c_int, to: SocketAddr, is_fast_open: bool) -> Addressed {
+        let Some(facts) = io::facts(fd) else {
+            return Addressed::Pass;
+        };
+        match facts.kind {
+            // send(2): a stream socket ignores the address, unless it is Fast Open.
+            Kind::Stream if is_fast_open && !io::is_connected(fd) => Addressed::Connected,
+            Kind::Stream => Addressed::Pass,
+            Kind::Datagram | Kind::Other => {
+                let facts = SocketFacts {
+                    family: facts.family,
+                    kind: facts.kind,
+                    is_v6only: false,
+                };
+                match decide(facts, to, &self.config, &self.table) {
+                    Route::Refuse(errno) => {
+                        self.log(
+                            LogLevel::Warn,
+                            format_args!("datagram to {to}: {}", errno.name()),
+                        );
+                        Addressed::Fail(errno)
+                    }
+                    Route::Direct | Route::Relay(_) => Addressed::Pass,
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `message` is null or points to a valid msghdr.
+unsafe fn name_of(message: *const msghdr) -> Given {
+    // SAFETY: our caller's contract.
+    let Some(message) = (unsafe { message.as_ref() }) else {
+        return Given::Other;
+    };
+    // SAFETY: msg_name is null or readable for msg_namelen octets: a valid msghdr.
+    unsafe { abi::copy_in(message.msg_name.cast(), message.msg_namelen) }
+}
+
+/// # Safety
+/// `message` points to a valid msghdr.
+unsafe fn without_name(message: *const msghdr) -> msghdr {
+    // SAFETY: our caller's contract.
+    let mut message = unsafe { message.read_unaligned() };
+    message.msg_name = std::ptr::null_mut();
+    message.msg_namelen = 0;
+    message
+}
+
+fn fail(error: Errno) -> ssize_t {
+    errno::set(error.0);
+    -1
+}

@@ -1,0 +1,97 @@
+//! The dup family: a duplicate of a socksified socket is one. Descriptors are not followed on close:
+//! a row names its socket by SO_COOKIE, and a reused number has another.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    clippy::missing_safety_doc,
+    clippy::undocumented_unsafe_blocks,
+    clippy::semicolon_if_nothing_returned,
+    reason = "what redhook's macro expands to is its own style; each body calls one function of ours"
+)]
+
+use std::ffi::c_int;
+
+use crate::enter::enter;
+use crate::next;
+use crate::sys::errno;
+
+redhook::hook! {
+    unsafe fn dup(old: c_int) -> c_int => socks6_dup {
+        duplicated(old, next::DUP.get()(old))
+    }
+}
+
+redhook::hook! {
+    unsafe fn dup2(old: c_int, new: c_int) -> c_int => socks6_dup2 {
+        duplicated(old, next::DUP2.get()(old, new))
+    }
+}
+
+redhook::hook! {
+    unsafe fn __dup2(old: c_int, new: c_int) -> c_int => socks6_dup2_alias {
+        duplicated(old, next::DUP2.get()(old, new))
+    }
+}
+
+redhook::hook! {
+    unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int => socks6_dup3 {
+        duplicated(old, next::DUP3.get()(old, new, flags))
+    }
+}
+
+/// `fcntl(2)`: async-signal-safe, and a cancellation point for F_SETLKW.
+///
+/// libc's is variadic; here the third argument is whatever the register holds, passed on as it is,
+/// which the calling conventions of Linux on x86-64 and AArch64 allow.
+///
+/// # Safety
+/// The C contract of fcntl(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    let result = next::FCNTL.get()(fd, command, argument);
+    if is_dup(command) {
+        duplicated(fd, result)
+    } else {
+        result
+    }
+}
+
+/// `fcntl(2)` for programs with 64-bit file offsets.
+///
+/// # Safety
+/// The C contract of fcntl(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    let result = next::FCNTL64.get()(fd, command, argument);
+    if is_dup(command) {
+        duplicated(fd, result)
+    } else {
+        result
+    }
+}
+
+/// glibc's other name for fcntl(2).
+///
+/// # Safety
+/// The C contract of fcntl(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    fcntl(fd, command, argument)
+}
+
+const fn is_dup(command: c_int) -> bool {
+    matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC)
+}
+
+/// A vfork child's descriptors are its own and its memory is not: there the rows stay as they are.
+fn duplicated(old: c_int, new: c_int) -> c_int {
+    if new >= 0 && new != old {
+        let kept = errno::get();
+        enter((), (), |state| {
+            if state.sockets.is_known(old) && state.process.own().is_some() {
+                state.sockets.duplicated(old, new);
+            }
+        });
+        errno::set(kept);
+    }
+    new
+}

@@ -1,0 +1,147 @@
+//! getpeername(2), getsockname(2), getsockopt(2): answered in the application's terms. None of them
+//! waits, so they are redhook's.
+//!
+//! libc's own function answers first: it knows EBADF, ENOTCONN, EFAULT and EINVAL. Then the name it
+//! gave is replaced by the one that the application knows.
+#![expect(
+    unsafe_op_in_unsafe_fn,
+    clippy::missing_safety_doc,
+    clippy::undocumented_unsafe_blocks,
+    clippy::semicolon_if_nothing_returned,
+    reason = "what redhook's macro expands to is its own style; each body calls one function of ours"
+)]
+
+use std::ffi::{c_int, c_void};
+use std::net::SocketAddr;
+
+use fake_dns::Family;
+use libc::{sockaddr, socklen_t};
+use socks_client::Errno;
+
+use crate::enter::enter;
+use crate::next;
+use crate::state::State;
+use crate::sys::{abi, errno, io};
+
+/// What the application is told instead of the kernel's answer.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    /// The kernel's answer.
+    Kernels,
+    /// This name.
+    Name(SocketAddr),
+    /// This errno.
+    Fail(Errno),
+}
+
+redhook::hook! {
+    unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int => socks6_getpeername {
+        let room = room(len);
+        let result = next::GETPEERNAME.get()(fd, addr, len);
+        told(result, enter_if(result, |state| state.peer_name(fd)), addr, room, len)
+    }
+}
+
+redhook::hook! {
+    unsafe fn getsockname(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int => socks6_getsockname {
+        let room = room(len);
+        let result = next::GETSOCKNAME.get()(fd, addr, len);
+        told(result, enter_if(result, |state| state.own_name(fd)), addr, room, len)
+    }
+}
+
+redhook::hook! {
+    unsafe fn getsockopt(
+        fd: c_int,
+        level: c_int,
+        name: c_int,
+        value: *mut c_void,
+        len: *mut socklen_t
+    ) -> c_int => socks6_getsockopt {
+        let room = room(len);
+        let result = next::GETSOCKOPT.get()(fd, level, name, value, len);
+        let is_domain = level == libc::SOL_SOCKET && name == libc::SO_DOMAIN && room >= 4;
+        if result == 0 && is_domain && enter(false, false, |state| state.is_swapped(fd)) {
+            value.cast::<c_int>().write_unaligned(libc::AF_INET);
+        }
+        result
+    }
+}
+
+/// How much room the application gives; read before libc's function overwrites it.
+unsafe fn room(len: *mut socklen_t) -> socklen_t {
+    if len.is_null() {
+        0
+    } else {
+        len.read_unaligned()
+    }
+}
+
+fn enter_if(result: c_int, ask: impl FnOnce(&State) -> Told) -> Told {
+    if result != 0 {
+        return Told::Kernels;
+    }
+    enter(Told::Kernels, Told::Fail(Errno::BROKEN), ask)
+}
+
+unsafe fn told(
+    result: c_int,
+    told: Told,
+    addr: *mut sockaddr,
+    room: socklen_t,
+    len: *mut socklen_t,
+) -> c_int {
+    match told {
+        Told::Kernels => result,
+        Told::Fail(error) => errno::fail(error),
+        Told::Name(name) => {
+            // libc's own call succeeded with these pointers.
+            abi::copy_out(name, addr, room, len);
+            0
+        }
+    }
+}
+
+impl State {
+    /// The address that the application connected to.
+    fn peer_name(&self, fd: c_int) -> Told {
+        match self.socket(fd) {
+            None => Told::Kernels,
+            Some(known) if known.is_connected => Told::Name(known.connection.asked),
+            Some(_) => Told::Fail(Errno(libc::ENOTCONN)),
+        }
+    }
+
+    /// A swapped socket's own address cannot be said in the application's family: the first address of
+    /// the fake range, which is no name's, with the true port (RFC 3089 §5).
+    fn own_name(&self, fd: c_int) -> Told {
+        let Some(local) = io::local(fd).filter(SocketAddr::is_ipv6) else {
+            return Told::Kernels;
+        };
+        let is_v4s = self.is_swapped(fd)
+            || self
+                .socket(fd)
+                .is_some_and(|known| known.connection.family == Family::V4);
+        if !is_v4s {
+            return Told::Kernels;
+        }
+        let address = match local.ip().to_canonical() {
+            v4 if v4.is_ipv4() => v4,
+            any if any.is_unspecified() => std::net::Ipv4Addr::UNSPECIFIED.into(),
+            _ => self.table.pool().own(Family::V4),
+        };
+        Told::Name(SocketAddr::new(address, local.port()))
+    }
+
+    fn is_swapped(&self, fd: c_int) -> bool {
+        let Some(cookie) = io::cookie(fd) else {
+            return false;
+        };
+        self.sockets
+            .row(fd)
+            .is_some_and(|row| row.is_swapped(cookie))
+            || self.socket(fd).is_some_and(|known| {
+                known.connection.family == Family::V4 && io::local(fd).is_some_and(|l| l.is_ipv6())
+            })
+    }
+}

@@ -1,0 +1,100 @@
+//! libc's own functions, by RTLD_NEXT: all in the constructor, or one on first use if a call comes
+//! before it.
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::marker::PhantomData;
+use std::mem::{size_of, transmute_copy};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use libc::{addrinfo, hostent, mmsghdr, msghdr, nfds_t, pollfd, sockaddr, socklen_t, ssize_t};
+
+use crate::sys::errno;
+
+/// A function of libc, found when it is first asked for.
+pub(crate) struct Next<F> {
+    name: &'static CStr,
+    address: AtomicPtr<c_void>,
+    signature: PhantomData<F>,
+}
+
+impl<F: Copy> Next<F> {
+    const fn new(name: &'static CStr) -> Self {
+        assert!(
+            size_of::<F>() == size_of::<*mut c_void>(),
+            "F is a function pointer"
+        );
+        Self {
+            name,
+            address: AtomicPtr::new(ptr::null_mut()),
+            signature: PhantomData,
+        }
+    }
+
+    /// The function. Async-signal-safe once it has been called, which the constructor sees to.
+    pub(crate) fn get(&self) -> F {
+        let mut address = self.address.load(Ordering::Relaxed);
+        if address.is_null() {
+            address = self.look_up();
+        }
+        // SAFETY: `address` is a function of libc with the signature `F` (the table below is copied
+        // from the manual pages), or `missing`; a function pointer has a pointer's size (checked in `new`).
+        unsafe { transmute_copy::<*mut c_void, F>(&address) }
+    }
+
+    #[cold]
+    fn look_up(&self) -> *mut c_void {
+        // SAFETY: the name is NUL-terminated.
+        let mut address = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        if address.is_null() {
+            address = missing as *mut c_void;
+        }
+        self.address.store(address, Ordering::Relaxed);
+        address
+    }
+}
+
+/// Stands for a function that this libc does not have. Called with arguments that it does not take,
+/// which the C calling conventions of Linux (x86-64, AArch64) leave to the caller to clean up.
+extern "C" fn missing() -> isize {
+    errno::set(libc::ENOSYS);
+    -1
+}
+
+macro_rules! functions {
+    ($($name:ident $symbol:literal ($($argument:ty),*) -> $result:ty;)*) => {
+        $(pub(crate) static $name: Next<unsafe extern "C-unwind" fn($($argument),*) -> $result> =
+            Next::new($symbol);)*
+
+        /// Looks every function up, so that no later path, least of all a handler, meets dlsym.
+        pub(crate) fn look_up_all() {
+            $($name.look_up();)*
+        }
+    };
+}
+
+functions! {
+    GETADDRINFO c"getaddrinfo" (*const c_char, *const c_char, *const addrinfo, *mut *mut addrinfo) -> c_int;
+    GETHOSTBYNAME c"gethostbyname" (*const c_char) -> *mut hostent;
+    GETHOSTBYNAME2 c"gethostbyname2" (*const c_char, c_int) -> *mut hostent;
+    GETHOSTBYNAME_R c"gethostbyname_r" (*const c_char, *mut hostent, *mut c_char, usize, *mut *mut hostent, *mut c_int) -> c_int;
+    GETHOSTBYNAME2_R c"gethostbyname2_r" (*const c_char, c_int, *mut hostent, *mut c_char, usize, *mut *mut hostent, *mut c_int) -> c_int;
+    GETHOSTBYADDR c"gethostbyaddr" (*const c_void, socklen_t, c_int) -> *mut hostent;
+    GETHOSTBYADDR_R c"gethostbyaddr_r" (*const c_void, socklen_t, c_int, *mut hostent, *mut c_char, usize, *mut *mut hostent, *mut c_int) -> c_int;
+    GETNAMEINFO c"getnameinfo" (*const sockaddr, socklen_t, *mut c_char, socklen_t, *mut c_char, socklen_t, c_int) -> c_int;
+    CONNECT c"connect" (c_int, *const sockaddr, socklen_t) -> c_int;
+    POLL c"poll" (*mut pollfd, nfds_t, c_int) -> c_int;
+    SEND c"send" (c_int, *const c_void, usize, c_int) -> ssize_t;
+    SENDTO c"sendto" (c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> ssize_t;
+    SENDMSG c"sendmsg" (c_int, *const msghdr, c_int) -> ssize_t;
+    SENDMMSG c"sendmmsg" (c_int, *mut mmsghdr, c_uint, c_int) -> c_int;
+    GETPEERNAME c"getpeername" (c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    GETSOCKNAME c"getsockname" (c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    GETSOCKOPT c"getsockopt" (c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
+    SETSOCKOPT c"setsockopt" (c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+    DUP c"dup" (c_int) -> c_int;
+    DUP2 c"dup2" (c_int, c_int) -> c_int;
+    DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;
+    FCNTL c"fcntl" (c_int, c_int, usize) -> c_int;
+    FCNTL64 c"fcntl64" (c_int, c_int, usize) -> c_int;
+}

@@ -1,0 +1,188 @@
+//! What every hook stands on: built once, never locked, never changed but through atomics.
+
+use std::ffi::c_int;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use fake_dns::{Connection, Family, Name, Table};
+use socks_client::{
+    Config, Eai, Facts, Gateway, LogLevel, Plan, Question, Reverse, Sockets, State as Stage, Twins,
+    View, plan, plan_reverse,
+};
+
+use crate::hosts_file::HostsFile;
+use crate::log;
+use crate::sys::memory::Process;
+use crate::sys::{addrinfo, io};
+
+/// Everything that the shim knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) table: Table,
+    pub(crate) sockets: Sockets,
+    pub(crate) twins: Twins,
+    pub(crate) hosts: HostsFile,
+    pub(crate) process: Process,
+}
+
+/// One address of a gateway.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    pub(crate) address: SocketAddr,
+    /// Index in `Config::gateways`.
+    pub(crate) gateway: usize,
+}
+
+/// How a look-up by name ends, with the addresses that it gives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Answer {
+    /// libc's.
+    Pass,
+    /// libc's, asked for this family alone.
+    PassAs(Family),
+    /// These addresses, v6 first.
+    Addresses([Option<IpAddr>; 2]),
+    /// This error.
+    Fail(Eai),
+}
+
+/// How a look-up by address ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum NameOf {
+    /// libc's answer.
+    Pass,
+    /// This name, from the mapping table.
+    Name(Name),
+    /// There is none.
+    Unknown,
+}
+
+impl State {
+    pub(crate) fn log(&self, level: LogLevel, message: fmt::Arguments<'_>) {
+        log::log(self.config.log.as_ref(), level, message);
+    }
+
+    /// Answers a look-up by name (RFC 3089 §3, steps 1 and 2).
+    pub(crate) fn answer(&self, question: &Question<'_>) -> Answer {
+        let name = question.name.strip_suffix(b".").unwrap_or(question.name);
+        let facts = Facts {
+            in_hosts: self
+                .hosts
+                .read()
+                .map(|hosts| hosts.families_of(name))
+                .unwrap_or_default(),
+            is_own_name: is_own_name(name),
+        };
+        match plan(question, &facts, &self.config, addrinfo::own_families) {
+            Plan::Pass => Answer::Pass,
+            Plan::PassAs(family) => Answer::PassAs(family),
+            Plan::Fail(eai) => Answer::Fail(eai),
+            Plan::Loopback { v6, v4 } => Answer::Addresses([
+                v6.then_some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
+                v4.then_some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            ]),
+            Plan::Fake { v6, v4 } => self.fake(question.name, v6, v4),
+        }
+    }
+
+    fn fake(&self, name: &[u8], v6: bool, v4: bool) -> Answer {
+        match self.table.register(name) {
+            Ok(slot) => {
+                let address = |family| self.table.pool().address(slot, family);
+                let addresses = [
+                    v6.then(|| address(Family::V6)),
+                    v4.then(|| address(Family::V4)),
+                ];
+                self.log(
+                    LogLevel::Debug,
+                    format_args!("name {} fake {addresses:?}", name.escape_ascii()),
+                );
+                Answer::Addresses(addresses)
+            }
+            Err(error) => {
+                let (used, capacity) = (self.table.len(), self.table.capacity());
+                self.log(
+                    LogLevel::Error,
+                    format_args!(
+                        "name {}: {error} ({used} of {capacity} used)",
+                        name.escape_ascii()
+                    ),
+                );
+                Answer::Fail(Eai::of_table(&error))
+            }
+        }
+    }
+
+    /// Answers a look-up by address.
+    pub(crate) fn name_of(&self, address: IpAddr) -> NameOf {
+        let is_in_hosts = self
+            .hosts
+            .read()
+            .is_some_and(|hosts| hosts.has_address(address));
+        match plan_reverse(address, self.table.pool().contains(address), is_in_hosts) {
+            Reverse::Pass => NameOf::Pass,
+            Reverse::Table => self
+                .table
+                .lookup(address)
+                .map_or(NameOf::Unknown, NameOf::Name),
+            Reverse::Unknown => NameOf::Unknown,
+        }
+    }
+
+    /// What is known of the application's socket: by its descriptor, or, if it was inherited over exec
+    /// or came over SCM_RIGHTS, by its cookie in the table.
+    pub(crate) fn socket(&self, fd: c_int) -> Option<Known> {
+        let cookie = io::cookie(fd)?;
+        if let Some(view) = self.sockets.row(fd).and_then(|row| row.view(cookie)) {
+            return Some(Known::of(&view));
+        }
+        // Cookies are counted from the machine's start, and a table in /tmp may be older: a row
+        // counts only if the socket's peer is a gateway.
+        let peer = io::peer(fd)?;
+        let is_gateways = |c: &Candidate| same_place(c.address, peer);
+        if !self.candidates.iter().any(is_gateways) {
+            return None;
+        }
+        let connection = self.table.recall(cookie)?;
+        Some(Known {
+            connection,
+            is_connected: true,
+        })
+    }
+
+    /// The gateway behind a candidate.
+    pub(crate) fn gateway(&self, candidate: u8) -> Option<(&Candidate, &Gateway)> {
+        let candidate = self.candidates.get(usize::from(candidate))?;
+        Some((candidate, self.config.gateways.get(candidate.gateway)?))
+    }
+}
+
+/// What is known of a socket that the application connected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known {
+    pub(crate) connection: Connection,
+    /// Whether the handshake is over.
+    pub(crate) is_connected: bool,
+}
+
+impl Known {
+    fn of(view: &View) -> Self {
+        Self {
+            connection: view.connection,
+            is_connected: view.state == Stage::Socksified,
+        }
+    }
+}
+
+fn same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
+}
+
+fn is_own_name(name: &[u8]) -> bool {
+    rustix::system::uname()
+        .nodename()
+        .to_bytes()
+        .eq_ignore_ascii_case(name)
+}

@@ -1,0 +1,11 @@
+//! The fence: C structures in and out, and system calls. What is on the other side is plain Rust.
+
+pub(crate) mod abi;
+pub(crate) mod addrinfo;
+pub(crate) mod errno;
+pub(crate) mod file;
+pub(crate) mod hostent;
+pub(crate) mod io;
+pub(crate) mod memory;
+pub(crate) mod signals;
+pub(crate) mod swap;

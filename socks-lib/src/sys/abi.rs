@@ -1,0 +1,149 @@
+//! `sockaddr` in and out. The application's memory is copied in once, unaligned, and judged as a copy.
+
+use std::ffi::c_int;
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+
+/// A `sockaddr` of either family, to be handed to libc.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) union Sockaddr {
+    v4: sockaddr_in,
+    v6: sockaddr_in6,
+}
+
+impl Sockaddr {
+    pub(crate) fn new(address: SocketAddr) -> (Self, socklen_t) {
+        match address {
+            SocketAddr::V4(v4) => (
+                Self {
+                    v4: sockaddr_in {
+                        sin_family: family_number(libc::AF_INET),
+                        sin_port: v4.port().to_be(),
+                        sin_addr: libc::in_addr {
+                            s_addr: u32::from(*v4.ip()).to_be(),
+                        },
+                        sin_zero: [0; 8],
+                    },
+                },
+                len_of::<sockaddr_in>(),
+            ),
+            SocketAddr::V6(v6) => (
+                Self {
+                    v6: sockaddr_in6 {
+                        sin6_family: family_number(libc::AF_INET6),
+                        sin6_port: v6.port().to_be(),
+                        sin6_flowinfo: v6.flowinfo().to_be(),
+                        sin6_addr: libc::in6_addr {
+                            s6_addr: v6.ip().octets(),
+                        },
+                        sin6_scope_id: v6.scope_id(),
+                    },
+                },
+                len_of::<sockaddr_in6>(),
+            ),
+        }
+    }
+
+    pub(crate) fn as_ptr(&self) -> *const sockaddr {
+        (&raw const *self).cast()
+    }
+}
+
+/// What a `sockaddr` argument holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// An IPv4 or IPv6 address of full length.
+    Inet(SocketAddr),
+    /// `AF_UNSPEC`: connect(2) dissolves the association.
+    Unspec,
+    /// Null, too short, or of another family: libc knows what to do.
+    Other,
+}
+
+/// Copies a `sockaddr` in.
+///
+/// # Safety
+/// `addr` is null or readable for `len` octets.
+pub(crate) unsafe fn copy_in(addr: *const sockaddr, len: socklen_t) -> Given {
+    if addr.is_null() || len < len_of::<sa_family_t>() {
+        return Given::Other;
+    }
+    // SAFETY: not null and long enough for the family (both checked above); alignment is not promised.
+    let family = c_int::from(unsafe { addr.cast::<sa_family_t>().read_unaligned() });
+    match family {
+        libc::AF_UNSPEC => Given::Unspec,
+        libc::AF_INET if len >= len_of::<sockaddr_in>() => {
+            // SAFETY: readable for `len` octets, which is enough (checked in the guard).
+            let v4 = unsafe { addr.cast::<sockaddr_in>().read_unaligned() };
+            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+            Given::Inet(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+        }
+        libc::AF_INET6 if len >= len_of::<sockaddr_in6>() => {
+            // SAFETY: readable for `len` octets, which is enough (checked in the guard).
+            let v6 = unsafe { addr.cast::<sockaddr_in6>().read_unaligned() };
+            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
+            let flowinfo = u32::from_be(v6.sin6_flowinfo);
+            let port = u16::from_be(v6.sin6_port);
+            Given::Inet(SocketAddrV6::new(ip, port, flowinfo, v6.sin6_scope_id).into())
+        }
+        _ => Given::Other,
+    }
+}
+
+/// Writes a name as getpeername(2) does: cut to the room given, with the true length told.
+///
+/// # Safety
+/// `addr` is writable for `room` octets and `len` is writable.
+pub(crate) unsafe fn copy_out(
+    name: SocketAddr,
+    addr: *mut sockaddr,
+    room: socklen_t,
+    len: *mut socklen_t,
+) {
+    let (value, value_len) = Sockaddr::new(name);
+    let octets = usize::try_from(room.min(value_len)).unwrap_or(0);
+    // SAFETY: `octets` is within both the value and the room that our caller vouches for.
+    unsafe {
+        std::ptr::copy_nonoverlapping(value.as_ptr().cast::<u8>(), addr.cast::<u8>(), octets)
+    };
+    // SAFETY: our caller's contract; alignment is not promised.
+    unsafe { len.write_unaligned(value_len) };
+}
+
+/// The address of a `gethostbyaddr` argument; `None` if family and length do not agree.
+///
+/// # Safety
+/// `addr` is null or readable for `len` octets.
+pub(crate) unsafe fn copy_in_ip(
+    addr: *const libc::c_void,
+    len: socklen_t,
+    family: c_int,
+) -> Option<IpAddr> {
+    if addr.is_null() {
+        return None;
+    }
+    match (family, len) {
+        // SAFETY: readable for `len` octets, which is 4.
+        (libc::AF_INET, 4) => Some(IpAddr::from(unsafe {
+            addr.cast::<[u8; 4]>().read_unaligned()
+        })),
+        (libc::AF_INET6, 16) => {
+            // SAFETY: readable for `len` octets, which is 16.
+            Some(IpAddr::from(unsafe {
+                addr.cast::<[u8; 16]>().read_unaligned()
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn len_of<T>() -> socklen_t {
+    socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
+fn family_number(family: c_int) -> sa_family_t {
+    sa_family_t::try_from(family).unwrap_or(0)
+}

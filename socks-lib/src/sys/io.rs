@@ -1,0 +1,163 @@
+//! System calls on the application's sockets: raw, so that they re-enter no hook and leave errno alone,
+//! and none that waits.
+
+use std::ffi::c_int;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fake_dns::Family;
+use rustix::fd::BorrowedFd;
+use rustix::fs::OFlags;
+use rustix::io::Errno as Raw;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+use rustix::time::ClockId;
+use socks_client::{Clock, Errno, Kind};
+
+/// What the kernel says of a socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    /// The family that the kernel knows it by.
+    pub(crate) family: Family,
+    pub(crate) kind: Kind,
+    pub(crate) cookie: u64,
+}
+
+/// Runs `f` on the application's descriptor.
+fn with<T>(fd: c_int, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+    // SAFETY: borrowed for this one system call; a number that is no descriptor gives EBADF. -1, which
+    // the type forbids, never gets here: `facts` is asked first and refuses what is not a socket.
+    f(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// `None` if it is not a socket that speaks IP: then libc and the kernel know what to say.
+pub(crate) fn facts(fd: c_int) -> Option<Facts> {
+    if fd < 0 {
+        return None;
+    }
+    with(fd, |fd| {
+        let family = match sockopt::socket_domain(fd).ok()? {
+            AddressFamily::INET => Family::V4,
+            AddressFamily::INET6 => Family::V6,
+            _ => return None,
+        };
+        let protocol = sockopt::socket_protocol(fd).ok()?;
+        let kind = match (sockopt::socket_type(fd).ok()?, protocol) {
+            (SocketType::STREAM, None | Some(ipproto::TCP | ipproto::MPTCP)) => Kind::Stream,
+            (SocketType::DGRAM, _) => Kind::Datagram,
+            _ => Kind::Other,
+        };
+        Some(Facts {
+            family,
+            kind,
+            cookie: sockopt::socket_cookie(fd).ok()?,
+        })
+    })
+}
+
+pub(crate) fn cookie(fd: c_int) -> Option<u64> {
+    if fd < 0 {
+        None
+    } else {
+        with(fd, |fd| sockopt::socket_cookie(fd).ok())
+    }
+}
+
+pub(crate) fn is_v6only(fd: c_int) -> bool {
+    with(fd, |fd| sockopt::ipv6_v6only(fd).unwrap_or(false))
+}
+
+pub(crate) fn clear_v6only(fd: c_int) {
+    // If it fails, the TCP connect fails and says so.
+    let _kept = with(fd, |fd| sockopt::set_ipv6_v6only(fd, false));
+}
+
+pub(crate) fn is_connected(fd: c_int) -> bool {
+    with(fd, |fd| matches!(rustix::net::getpeername(fd), Ok(Some(_))))
+}
+
+pub(crate) fn is_blocking(fd: c_int) -> bool {
+    with(fd, |fd| {
+        !rustix::fs::fcntl_getfl(fd)
+            .unwrap_or(OFlags::empty())
+            .contains(OFlags::NONBLOCK)
+    })
+}
+
+/// `SO_SNDTIMEO` in milliseconds.
+pub(crate) fn send_timeout(fd: c_int) -> Option<u64> {
+    let timeout = with(fd, |fd| sockopt::socket_timeout(fd, sockopt::Timeout::Send)).ok()??;
+    Some(u64::try_from(timeout.max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Reads and clears `SO_ERROR`.
+pub(crate) fn take_error(fd: c_int) -> Result<(), Errno> {
+    match with(fd, |fd| sockopt::socket_error(fd)) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) | Err(error) => Err(Errno(error.raw_os_error())),
+    }
+}
+
+/// Makes a connected socket an unconnected one, as it was before connect().
+pub(crate) fn dissolve(fd: c_int) {
+    let _was_not = with(fd, |fd| rustix::net::connect_unspec(fd));
+    // The kernel leaves ECONNRESET behind (tcp_disconnect); the application did nothing to be reset.
+    let _reset = take_error(fd);
+}
+
+/// One try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Moved {
+    /// This many octets.
+    Octets(usize),
+    /// None now: wait.
+    Later,
+    /// The other side closed.
+    End,
+    /// The connection is gone.
+    Failed(Errno),
+}
+
+pub(crate) fn send(fd: c_int, octets: &[u8]) -> Moved {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    moved(|| with(fd, |fd| rustix::net::send(fd, octets, flags)))
+}
+
+pub(crate) fn receive(fd: c_int, room: &mut [u8]) -> Moved {
+    match moved(|| {
+        with(fd, |fd| {
+            rustix::net::recv(fd, &mut *room, RecvFlags::DONTWAIT)
+        })
+        .map(|(len, _)| len)
+    }) {
+        Moved::Octets(0) => Moved::End,
+        moved => moved,
+    }
+}
+
+fn moved(mut attempt: impl FnMut() -> Result<usize, Raw>) -> Moved {
+    loop {
+        return match attempt() {
+            Ok(len) => Moved::Octets(len),
+            Err(Raw::INTR) => continue,
+            // EINPROGRESS: TCP Fast Open, where the first send is the connect.
+            Err(Raw::AGAIN | Raw::INPROGRESS) => Moved::Later,
+            Err(error) => Moved::Failed(Errno(error.raw_os_error())),
+        };
+    }
+}
+
+pub(crate) fn peer(fd: c_int) -> Option<SocketAddr> {
+    let peer = with(fd, |fd| rustix::net::getpeername(fd)).ok()??;
+    SocketAddr::try_from(peer).ok()
+}
+
+pub(crate) fn local(fd: c_int) -> Option<SocketAddr> {
+    SocketAddr::try_from(with(fd, |fd| rustix::net::getsockname(fd)).ok()?).ok()
+}
+
+pub(crate) fn now() -> Clock {
+    let now = rustix::time::clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let milliseconds = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
+    Clock(seconds.saturating_mul(1_000).saturating_add(milliseconds))
+}

@@ -1,0 +1,71 @@
+//! Memory of the shim's own: the rows of the descriptors, and the word that tells a forked child.
+
+use std::mem::size_of;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use rustix::process::{Resource, getpid, getrlimit};
+use socks_client::Row;
+
+/// Rows for at most this many descriptors; above it connect fails closed.
+const MOST_ROWS: u64 = 1 << 20;
+
+/// Reserves a row for each descriptor that this process may ever have. Only rows that are written to
+/// cost memory. `None` if not even address space is left.
+pub(crate) fn rows() -> Option<&'static [Row]> {
+    let limit = getrlimit(Resource::Nofile)
+        .maximum
+        .unwrap_or(MOST_ROWS)
+        .min(MOST_ROWS);
+    let count = usize::try_from(limit).ok()?;
+    let octets = count.checked_mul(size_of::<Row>())?;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
+    let rows = unsafe { mmap_anonymous(ptr::null_mut(), octets, access, flags) }.ok()?;
+    // SAFETY: `octets` of zeroed memory, page-aligned, which nobody unmaps; zeroes are plain rows, and
+    // rows are atomics, so that they may be shared.
+    Some(unsafe { std::slice::from_raw_parts(rows.cast::<Row>(), count) })
+}
+
+/// Tells which process this is: a page that fork leaves zeroed in the child (MADV_WIPEONFORK) and a
+/// vfork child finds as its parent left it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: &'static AtomicU32,
+}
+
+impl Process {
+    /// `None` if the kernel gives no memory.
+    pub(crate) fn new() -> Option<Self> {
+        let (octets, access) = (
+            rustix::param::page_size(),
+            ProtFlags::READ | ProtFlags::WRITE,
+        );
+        // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
+        let page = unsafe { mmap_anonymous(ptr::null_mut(), octets, access, MapFlags::PRIVATE) };
+        let page = page.ok()?;
+        // SAFETY: the page was mapped above and is nobody else's. Kernels before 4.14 know no
+        // WIPEONFORK: a child then finds its parent's pid and takes itself for a vfork child.
+        let _wiped = unsafe { madvise(page, octets, Advice::LinuxWipeOnFork) };
+        // SAFETY: a zeroed, page-aligned word that nobody unmaps.
+        let pid = unsafe { &*page.cast::<AtomicU32>() };
+        pid.store(own_pid(), Ordering::Relaxed);
+        Some(Self { pid })
+    }
+
+    /// The process's id if its memory is its own; `None` in a vfork child, whose memory is its
+    /// parent's and stays as it is.
+    pub(crate) fn own(&self) -> Option<u32> {
+        let (stored, own) = (self.pid.load(Ordering::Relaxed), own_pid());
+        if stored == 0 {
+            self.pid.store(own, Ordering::Relaxed);
+        }
+        (stored == 0 || stored == own).then_some(own)
+    }
+}
+
+fn own_pid() -> u32 {
+    getpid().as_raw_nonzero().get().unsigned_abs()
+}

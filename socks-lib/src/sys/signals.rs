@@ -1,0 +1,53 @@
+//! Signals round a step of the handshake, and whether connect() would be restarted after one.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use libc::sigset_t;
+
+/// Every signal that can be blocked is, until this is dropped: a handler that runs in the middle of a
+/// step could find the step's claim held by its own thread, or leave it behind by siglongjmp.
+pub(crate) struct Blocked {
+    before: sigset_t,
+}
+
+impl Blocked {
+    pub(crate) fn all() -> Self {
+        let mut all = MaybeUninit::<sigset_t>::uninit();
+        let mut before = MaybeUninit::<sigset_t>::zeroed();
+        // SAFETY: sigfillset(3) writes the whole set.
+        unsafe { libc::sigfillset(all.as_mut_ptr()) };
+        // SAFETY: `all` was filled in the line above; `before` is writable.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+        // SAFETY: zeroed, then written by pthread_sigmask(3).
+        Self {
+            before: unsafe { before.assume_init() },
+        }
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the set that pthread_sigmask(3) gave.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
+        };
+    }
+}
+
+/// Whether every handler of this program is under SA_RESTART, so that a plain connect() would have
+/// gone on after the signal, whichever it was (signal(7)).
+pub(crate) fn every_handler_restarts() -> bool {
+    (1..=libc::SIGRTMAX()).all(|signal| {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: asks only; `action` is writable.
+        if unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) } != 0 {
+            return true; // libc's own signals
+        }
+        // SAFETY: zeroed, then written by sigaction(2).
+        let action = unsafe { action.assume_init() };
+        let has_handler =
+            action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN;
+        !has_handler || action.sa_flags & libc::SA_RESTART != 0
+    })
+}
