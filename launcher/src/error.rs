@@ -1,0 +1,94 @@
+//! Everything that keeps a command from being run, and the exit status that says so.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::elf::Obstacle;
+
+/// The launcher failed or refused; the command was not run. As of env(1), nohup(1), timeout(1).
+pub(crate) const FAILED: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LaunchError {
+    /// The user's: a setting, and where it stands.
+    #[error("{place}: {what}")]
+    Setting { place: String, what: String },
+
+    /// The user's: a file that was named.
+    #[error("{}: {}", path.display(), words(cause))]
+    File { path: PathBuf, cause: io::Error },
+
+    #[error("no gateway is configured, and --strict forbids to start a private one")]
+    NoGateway,
+
+    #[error("{}: {obstacle}. {}; --unprotected runs it with its connections going direct",
+        path.display(), obstacle.alternative())]
+    OutOfReach { path: PathBuf, obstacle: Obstacle },
+
+    #[error("{}: command not found", .0.display())]
+    NotFound(PathBuf),
+
+    #[error("{}: {}", path.display(), words(cause))]
+    NotExecutable { path: PathBuf, cause: io::Error },
+
+    /// The installation's.
+    #[error("libsocks6.so: {0}")]
+    Library(String),
+
+    /// The system's.
+    #[error("{doing}: {}", words(cause))]
+    System {
+        doing: &'static str,
+        cause: io::Error,
+    },
+
+    #[error("the private gateway did not start: {0}")]
+    PrivateGateway(String),
+}
+
+impl LaunchError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotFound(_) => NOT_FOUND,
+            Self::NotExecutable { .. } => NOT_EXECUTABLE,
+            Self::Setting { .. }
+            | Self::File { .. }
+            | Self::NoGateway
+            | Self::OutOfReach { .. }
+            | Self::Library(_)
+            | Self::System { .. }
+            | Self::PrivateGateway(_) => FAILED,
+        }
+    }
+
+    /// What execve(2) gave.
+    pub(crate) fn of_exec(path: PathBuf, cause: io::Error) -> Self {
+        if cause.kind() == io::ErrorKind::NotFound {
+            Self::NotFound(path)
+        } else {
+            Self::NotExecutable { path, cause }
+        }
+    }
+
+    /// To be given to `map_err`.
+    pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::System { doing, cause }
+    }
+
+    /// To be given to `map_err`.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |cause| Self::File { path, cause }
+    }
+}
+
+/// Without the number that std adds, as other programs say it.
+pub(crate) fn words(cause: &io::Error) -> String {
+    let text = cause.to_string();
+    match text.split_once(" (os error ") {
+        Some((words, _number)) => words.to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,107 @@
+//! A run with a gateway of its own, for as long as any process of the run lives.
+//!
+//! Daemons leave everything behind that could bind them to us: their parent, session and process
+//! group, and every descriptor. What they cannot leave is their descent: the orphans of a process
+//! that is a *child subreaper* (prctl(2)) become its children. So:
+//!
+//! ```text
+//! socks6 run           stands in for the command before its parent: signals down, status up
+//! ├─ socks6 supervise  the subreaper: runs the command, waits until no descendant is left
+//! │  └─ COMMAND
+//! └─ socks6 keep       ends the gateway when the pipe closes that the supervisor holds
+//!    └─ socks6-gateway
+//! ```
+//!
+//! The first ends with the command; supervisor and keeper stay as long as a daemon does. Whichever is
+//! killed, nothing is left over: the pipe closes with the supervisor, the gateway ends with the
+//! keeper (PR_SET_PDEATHSIG), and the command is killed with the first, for which kill -9 was meant.
+
+mod front;
+mod keeper;
+mod message;
+mod supervisor;
+
+pub(crate) use keeper::{bound, keep};
+pub(crate) use supervisor::supervise;
+
+use std::io::pipe;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
+
+use socks_client::{Gateway, GatewayHost, Login, Secret};
+
+use crate::error::LaunchError;
+use crate::job::Job;
+use crate::runtime_dir::{RuntimeDir, random_hex, write_secret};
+use crate::say::say;
+use crate::settings::Settings;
+
+/// Any process of this user could connect to the gateway's port; the password is what keeps it to
+/// those of the run.
+const USER: &str = "socks6";
+const PASSWORD_OCTETS: u64 = 24;
+
+/// # Errors
+/// Whatever keeps gateway or command from being run.
+pub(crate) fn run(
+    job: &Job,
+    mut settings: Settings,
+    announce: impl FnOnce(&str),
+) -> Result<ExitCode, LaunchError> {
+    let program = keeper::gateway_beside()?;
+    let folder = RuntimeDir::open()?.run_folder()?;
+    let password = random_hex(PASSWORD_OCTETS).map_err(LaunchError::system("random octets"))?;
+    write_secret(
+        &folder.join(keeper::LOGINS),
+        &format!("{USER}:{password}\n"),
+    )
+    .map_err(LaunchError::file(&folder))?;
+
+    let (life, lifeline) = pipe().map_err(LaunchError::system("pipe"))?;
+    let address = keeper::start(&program, &folder, life.into())?;
+
+    let login = Login {
+        user: USER.into(),
+        password: Secret(password.into()),
+    };
+    let (host, port) = (GatewayHost::Ip(address.ip()), address.port());
+    settings.config.gateways = vec![Gateway {
+        host,
+        port,
+        login: Some(login),
+    }];
+    settings.config.password_file = None;
+    let flat = folder.join("shim.conf");
+    write_secret(&flat, &settings.flat()?).map_err(LaunchError::file(&flat))?;
+
+    say(format_args!(
+        "no gateway is configured: this run has a private one on {address}"
+    ));
+    announce(&address.to_string());
+
+    let (control, theirs) = UnixStream::pair().map_err(LaunchError::system("socket pair"))?;
+    own_program("supervise")
+        .arg("--config")
+        .arg(&flat)
+        .arg("--preload")
+        .arg(&job.preload)
+        .arg("--")
+        .arg(&job.path)
+        .arg(&job.arg0)
+        .args(&job.arguments)
+        .stdin(OwnedFd::from(theirs))
+        .process_group(0)
+        .spawn()
+        .map_err(LaunchError::system("supervisor"))?;
+    front::wait(&control, lifeline.into(), &job.path)
+}
+
+/// This program in another of its parts, and out of the reach of the terminal's signals.
+fn own_program(part: &str) -> Command {
+    // Not by its path: the file may have been replaced by a newer one meanwhile.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("socks6").arg(part).process_group(0);
+    command
+}

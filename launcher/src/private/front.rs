@@ -1,0 +1,122 @@
+//! Stands in for the command before its parent: passes signals down to it and its end up.
+
+use std::io::{self, IoSlice, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Resource, Rlimit, Signal, getpid, kill_process, setrlimit};
+use signal_hook::consts::signal as number;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+use signal_hook::low_level::{emulate_default_handler, raise};
+
+use super::message::Report;
+use crate::error::LaunchError;
+
+/// Everything that is sent to a process to tell it something. KILL and STOP cannot be passed on;
+/// the supervisor takes care of the one, and nobody sends the other but to this very process.
+const PASSED_ON: [i32; 13] = [
+    number::SIGHUP,
+    number::SIGINT,
+    number::SIGQUIT,
+    number::SIGUSR1,
+    number::SIGUSR2,
+    number::SIGALRM,
+    number::SIGTERM,
+    number::SIGCONT,
+    number::SIGTSTP,
+    number::SIGTTIN,
+    number::SIGTTOU,
+    number::SIGURG,
+    number::SIGWINCH,
+];
+
+/// Waits for the command's end and ends alike.
+///
+/// # Errors
+/// If the command could not be executed, or the supervisor has gone.
+pub(super) fn wait(
+    control: &UnixStream,
+    lifeline: OwnedFd,
+    path: &Path,
+) -> Result<ExitCode, LaunchError> {
+    let system = LaunchError::system;
+    send(control, &lifeline).map_err(system("control socket"))?;
+    drop(lifeline); // The supervisor's alone from now on.
+    // Not earlier: a handler here would become the default action in the command, also for a signal
+    // that our parent had us ignore (nohup).
+    let signals = SignalsInfo::<WithOrigin>::new(PASSED_ON).map_err(system("signals"))?;
+    let orders = control.try_clone().map_err(system("control socket"))?;
+    thread::spawn(move || pass_on(signals, &orders));
+    loop {
+        match Report::receive(control).map_err(system("the supervisor of the run"))? {
+            Report::Exited(status) => {
+                return Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from));
+            }
+            Report::Killed(signal) => return Ok(die_of(signal)),
+            // So that the shell sees its job stop. It goes on with the SIGCONT that wakes both.
+            Report::Stopped => {
+                let _stopped = kill_process(getpid(), Signal::STOP);
+            }
+            Report::Failed(errno) => {
+                let cause = io::Error::from_raw_os_error(errno);
+                return Err(LaunchError::of_exec(path.to_owned(), cause));
+            }
+        }
+    }
+}
+
+fn pass_on(mut signals: SignalsInfo<WithOrigin>, mut orders: &UnixStream) {
+    for origin in signals.forever() {
+        if let (true, Ok(octet)) = (concerns_us_alone(&origin), u8::try_from(origin.signal)) {
+            let _passed = orders.write_all(&[octet]);
+        }
+    }
+}
+
+/// What the terminal sends, it sends to the whole foreground, the command included, and twice is
+/// not the same as once: a second Ctrl-C means haste to many programs. A hang-up, though, goes to a
+/// session's leader alone.
+fn concerns_us_alone(origin: &Origin) -> bool {
+    origin.cause != Cause::Kernel || origin.signal == number::SIGHUP
+}
+
+/// As the command died, so that our parent sees it.
+fn die_of(signal: i32) -> ExitCode {
+    // The command has left its core already.
+    let _limited = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    );
+    let _died = emulate_default_handler(signal);
+    let _died = raise(signal);
+    let code = u8::try_from(signal)
+        .ok()
+        .and_then(|signal| signal.checked_add(128));
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// The command's stdin, and the pipe that the keeper waits at.
+fn send(control: &UnixStream, lifeline: &OwnedFd) -> io::Result<()> {
+    let stdin = io::stdin();
+    let descriptors = [stdin.as_fd(), lifeline.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(
+        control,
+        &[IoSlice::new(&[0])],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}

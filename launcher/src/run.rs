@@ -1,0 +1,71 @@
+//! `socks6 run` and `socks6 shell`.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::process::ExitCode;
+
+use crate::args::{HowArgs, RunArgs, ShellArgs};
+use crate::error::LaunchError;
+use crate::job::Job;
+use crate::library::Library;
+use crate::private;
+use crate::program::Program;
+use crate::runtime_dir::RuntimeDir;
+use crate::say::say;
+use crate::settings::Settings;
+
+/// Runs the command, in this process's place if a gateway is configured, so that nothing stands
+/// between it and its parent; else beside a private gateway.
+///
+/// # Errors
+/// Whatever keeps it from being run.
+pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, LaunchError> {
+    launch(&args.how, &args.command, &args.arguments, |_| {})
+}
+
+/// Runs the user's shell, and says so: nothing else would tell it from the one outside.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode, LaunchError> {
+    let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
+    let shell = shell.unwrap_or_else(|| "/bin/sh".into());
+    launch(&args.how, &shell, &[], |gateway| {
+        say(format_args!(
+            "{} under the shim, gateway {gateway}; exit ends it",
+            shell.display()
+        ));
+    })
+}
+
+fn launch(
+    how: &HowArgs,
+    command: &OsStr,
+    arguments: &[OsString],
+    announce: impl FnOnce(&str),
+) -> Result<ExitCode, LaunchError> {
+    let settings = Settings::load(&how.settings)?;
+    let program = Program::find(command)?;
+    if let Some((path, obstacle)) = program.obstacle() {
+        if !how.unprotected {
+            return Err(LaunchError::OutOfReach { path, obstacle });
+        }
+        say(format_args!(
+            "{}: {obstacle}: its connections go direct",
+            path.display()
+        ));
+    }
+    let library = Library::find(settings.library.as_deref())?;
+    let preload = library.preload(env::var_os("LD_PRELOAD").as_deref());
+    let job = Job::new(program, command, arguments, preload);
+
+    if !settings.config.gateways.is_empty() {
+        let flat = RuntimeDir::open()?.keep_config(&settings.flat()?)?;
+        announce(&settings.gateways_as_named.join(", "));
+        return Err(job.execute(&flat));
+    }
+    if how.strict || settings.is_strict {
+        return Err(LaunchError::NoGateway);
+    }
+    private::run(&job, settings, announce)
+}

@@ -1,0 +1,362 @@
+//! Flags, environment and configuration file put together into what the shim runs on.
+//! What the values mean and whether they are valid is socks-client's.
+
+mod file;
+mod flat;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::net::ToSocketAddrs as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use socks_client::{Config, Gateway, GatewayHost, Secret, Variables};
+
+use crate::args::SettingsArgs;
+use crate::error::LaunchError;
+
+/// What the launcher takes over into the flat file, and so out of the environment. SOCKS6_CONFIG
+/// is replaced.
+pub(crate) const VARIABLES: [&str; 6] = [
+    "SOCKS6_GATEWAY",
+    "SOCKS6_USER",
+    "SOCKS6_PASSWORD",
+    "SOCKS6_PASSWORD_FILE",
+    "SOCKS6_TABLE",
+    "SOCKS6_LOG",
+];
+pub(crate) const CONFIG_VARIABLE: &str = "SOCKS6_CONFIG";
+
+/// What a run is to be like.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// What the shim gets, gateways by address.
+    pub(crate) config: Config,
+    /// The gateways as the user wrote them, without credentials.
+    pub(crate) gateways_as_named: Vec<String>,
+    /// Never start a private gateway.
+    pub(crate) is_strict: bool,
+    /// Where libsocks6.so is, if the user says so.
+    pub(crate) library: Option<PathBuf>,
+    /// The file that had a part in it.
+    pub(crate) source: Option<PathBuf>,
+}
+
+/// A value, and the words that say where it stands.
+#[derive(Debug, Clone)]
+struct At<T> {
+    value: T,
+    place: String,
+}
+
+/// The settings that can come from each of flags, environment and file.
+#[derive(Debug, Default)]
+struct Layer {
+    gateway: Option<At<String>>,
+    user: Option<At<String>>,
+    password: Option<At<Secret>>,
+    password_file: Option<At<PathBuf>>,
+    table: Option<At<PathBuf>>,
+    log: Option<At<String>>,
+}
+
+/// A configuration file: TOML's settings as a layer, or a flat file's text, whose keys the shim's
+/// own parser knows.
+#[derive(Debug, Default)]
+struct Base {
+    layer: Layer,
+    flat: String,
+    /// For each line of `flat`, where it stands.
+    places: Vec<String>,
+    is_strict: bool,
+    library: Option<PathBuf>,
+    source: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Flags win over variables, variables over the file; and a gateway's user and password are not
+    /// taken from below the layer that names the gateway, so that no other gateway is told them.
+    ///
+    /// # Errors
+    /// [`LaunchError::Setting`] with the place of the wrong one, [`LaunchError::File`].
+    pub(crate) fn load(args: &SettingsArgs) -> Result<Self, LaunchError> {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let mut base = Base::find(args.config.as_deref(), &variable)?;
+        let top = Layer::of_args(args)?.over(Layer::of_variables(&variable)?);
+        if top.gateway.is_some() {
+            base.drop_login();
+        }
+        let layer = top.over(base.layer);
+        let library = variable("SOCKS6_LIB").map(PathBuf::from).or(base.library);
+
+        let mut config = layer.build(&base.flat, &base.places)?;
+        let gateways_as_named = config.gateways.iter().map(ToString::to_string).collect();
+        config.gateways = resolve(&config.gateways)?;
+        Ok(Self {
+            config,
+            gateways_as_named,
+            is_strict: base.is_strict,
+            library,
+            source: base.source,
+        })
+    }
+
+    /// The flat file for the shim.
+    ///
+    /// # Errors
+    /// [`LaunchError::Setting`] for a value that has no form there.
+    pub(crate) fn flat(&self) -> Result<String, LaunchError> {
+        flat::render(&self.config)
+    }
+}
+
+impl Layer {
+    fn of_args(args: &SettingsArgs) -> Result<Self, LaunchError> {
+        let here = |path: &PathBuf| absolute(Path::new(""), path);
+        let level = match args.verbose {
+            0 => None,
+            1 => Some("info"),
+            _ => Some("debug"),
+        };
+        Ok(Self {
+            gateway: args.gateway.clone().map(|value| at(value, "--gateway")),
+            user: args.user.clone().map(|value| at(value, "--user")),
+            password: None,
+            password_file: args
+                .password_file
+                .as_ref()
+                .map(|p| at(here(p), "--password-file")),
+            table: args
+                .table
+                .as_ref()
+                .map(|path| at(table(path, here), "--table")),
+            log: match (&args.log, level) {
+                (Some(log), _) => Some(at(log_in(Path::new(""), log), "--log")),
+                (None, Some(level)) => Some(at(format!("{level},stderr"), "--verbose")),
+                (None, None) => None,
+            },
+        })
+    }
+
+    fn of_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, LaunchError> {
+        let text = |name: &str| match variable(name).map(OsString::into_string) {
+            Some(Ok(value)) => Ok(Some(at(value, name))),
+            Some(Err(_not_repeated)) => wrong(name, &"not UTF-8"),
+            None => Ok(None),
+        };
+        let path = |name: &str| variable(name).map(|value| at(PathBuf::from(value), name));
+        let password = variable("SOCKS6_PASSWORD").map(OsString::into_vec);
+        Ok(Self {
+            gateway: text("SOCKS6_GATEWAY")?,
+            user: text("SOCKS6_USER")?,
+            password: password.map(|octets| at(Secret(octets), "SOCKS6_PASSWORD")),
+            password_file: path("SOCKS6_PASSWORD_FILE"),
+            table: path("SOCKS6_TABLE"),
+            log: text("SOCKS6_LOG")?,
+        })
+    }
+
+    /// This layer, and below it the other.
+    fn over(self, mut below: Self) -> Self {
+        if self.gateway.is_some() {
+            below.drop_login();
+        }
+        if self.password.is_some() || self.password_file.is_some() {
+            below.password = None;
+            below.password_file = None;
+        }
+        Self {
+            gateway: self.gateway.or(below.gateway),
+            user: self.user.or(below.user),
+            password: self.password.or(below.password),
+            password_file: self.password_file.or(below.password_file),
+            table: self.table.or(below.table),
+            log: self.log.or(below.log),
+        }
+    }
+
+    fn drop_login(&mut self) {
+        self.user = None;
+        self.password = None;
+        self.password_file = None;
+    }
+
+    /// The shim's own parser decides. It knows our settings as variables; the places where the user
+    /// wrote them are put in for their names.
+    fn build(self, flat: &str, places: &[String]) -> Result<Config, LaunchError> {
+        let text = |setting: &Option<At<PathBuf>>| match setting {
+            Some(At { value, place }) => match value.to_str() {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => wrong(place, &"not UTF-8"),
+            },
+            None => Ok(None),
+        };
+        let variables = Variables {
+            gateway: self.gateway.as_ref().map(|at| at.value.clone()),
+            user: self.user.as_ref().map(|at| at.value.clone()),
+            password: self.password.as_ref().map(|at| at.value.clone()),
+            password_file: text(&self.password_file)?,
+            table: text(&self.table)?,
+            log: self.log.as_ref().map(|at| at.value.clone()),
+        };
+        let config = Config::build(Some(flat), &variables).map_err(|error| {
+            let line = error
+                .place
+                .strip_prefix("line ")
+                .and_then(|n| n.parse::<usize>().ok());
+            let place = match error.place.as_str() {
+                "SOCKS6_GATEWAY" => self.gateway.map(|at| at.place),
+                "SOCKS6_USER" => self.user.map(|at| at.place),
+                "SOCKS6_PASSWORD" => self.password.map(|at| at.place),
+                "SOCKS6_TABLE" => self.table.map(|at| at.place),
+                "SOCKS6_LOG" => self.log.map(|at| at.place),
+                _ => line.and_then(|line| places.get(line.checked_sub(1)?).cloned()),
+            };
+            LaunchError::Setting {
+                place: place.unwrap_or(error.place),
+                what: error.what,
+            }
+        })?;
+        if let Some(path) = config.password_file.clone() {
+            // It stays in its file; the shim reads it there. But what is wrong is said now.
+            let password = fs::read(&path).map_err(LaunchError::file(&path))?;
+            config
+                .clone()
+                .set_password(&password)
+                .map_err(|error| LaunchError::Setting {
+                    place: path.display().to_string(),
+                    what: error.what,
+                })?;
+        }
+        Ok(config)
+    }
+}
+
+impl Base {
+    /// The file that was named; or the one that SOCKS6_CONFIG names, as within another run; or the
+    /// first that is there of the user's and the system's.
+    fn find(
+        named: Option<&Path>,
+        variable: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, LaunchError> {
+        if let Some(named) = named {
+            return Self::read(named);
+        }
+        if let Some(inherited) = variable(CONFIG_VARIABLE) {
+            return Self::read(Path::new(&inherited));
+        }
+        let home = variable("HOME").map(|home| PathBuf::from(home).join(".config"));
+        let user = variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        for folder in [user.or(home), Some("/etc".into())].into_iter().flatten() {
+            for name in ["socks6/config.toml", "socks6/shim.conf"] {
+                let path = folder.join(name);
+                if path.exists() {
+                    return Self::read(&path);
+                }
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn read(path: &Path) -> Result<Self, LaunchError> {
+        let text = fs::read_to_string(path).map_err(LaunchError::file(path))?;
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            return file::parse(path, &text);
+        }
+        let places = (1..=text.lines().count()).map(|n| format!("{}:{n}", path.display()));
+        Ok(Self {
+            places: places.collect(),
+            flat: text,
+            source: Some(path.to_owned()),
+            ..Self::default()
+        })
+    }
+
+    fn drop_login(&mut self) {
+        self.layer.drop_login();
+        // Emptied, not removed: the line numbers stay true.
+        let is_login = |line: &str| {
+            let key = line.split_whitespace().next();
+            matches!(key, Some("user" | "password" | "password-file"))
+        };
+        let lines = self
+            .flat
+            .lines()
+            .map(|line| if is_login(line) { "" } else { line });
+        self.flat = lines.collect::<Vec<_>>().join("\n");
+    }
+}
+
+/// Host names become addresses: the shim would have to ask DNS from within the program.
+fn resolve(gateways: &[Gateway]) -> Result<Vec<Gateway>, LaunchError> {
+    let mut resolved = Vec::new();
+    for gateway in gateways {
+        let name = match &gateway.host {
+            GatewayHost::Ip(_) => {
+                resolved.push(gateway.clone());
+                continue;
+            }
+            GatewayHost::Name(name) => name,
+        };
+        let addresses = (name.as_str(), gateway.port).to_socket_addrs();
+        for address in addresses.or_else(|cause| wrong(&format!("gateway {gateway}"), &cause))? {
+            let one = Gateway {
+                host: GatewayHost::Ip(address.ip()),
+                ..gateway.clone()
+            };
+            if !resolved.contains(&one) {
+                resolved.push(one);
+            }
+        }
+    }
+    Ok(resolved)
+}
+
+/// A path as the user means it: relative to the working directory, or to the file it stands in.
+fn absolute(folder: &Path, path: &Path) -> PathBuf {
+    std::path::absolute(folder.join(path)).unwrap_or_else(|_empty| path.to_owned())
+}
+
+fn table(path: &Path, absolute: impl Fn(&PathBuf) -> PathBuf) -> PathBuf {
+    if path.as_os_str() == "private" {
+        path.to_owned()
+    } else {
+        absolute(&path.to_owned())
+    }
+}
+
+/// `LEVEL,file:PATH` with an absolute path.
+fn log_in(folder: &Path, log: &str) -> String {
+    match log.split_once(",file:") {
+        Some((level, path)) => {
+            format!(
+                "{level},file:{}",
+                absolute(folder, Path::new(path)).display()
+            )
+        }
+        None => log.to_owned(),
+    }
+}
+
+fn at<T>(value: T, place: &str) -> At<T> {
+    At {
+        value,
+        place: place.to_owned(),
+    }
+}
+
+fn wrong<T>(place: &str, what: &dyn ToString) -> Result<T, LaunchError> {
+    Err(LaunchError::Setting {
+        place: place.to_owned(),
+        what: what.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
