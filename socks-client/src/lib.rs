@@ -1,4 +1,4 @@
-//! What the *Socks Lib* of RFC 3089 §2 decides: plain values in, a verdict out.
+//! What the *Socks Lib* of RFC 3089 §2 decides: plain values in, decisions out.
 //!
 //! Nothing here makes a system call, reads the environment or the clock, or takes a lock; the
 //! shells of `libsocks6.so` fetch the facts and carry the verdicts out. After [`Config`] has been
@@ -14,7 +14,6 @@ mod negotiate;
 mod resolve;
 mod sockets;
 mod twins;
-mod verdict;
 
 pub use config::{
     Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Secret,
@@ -28,4 +27,3 @@ pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
 pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
 pub use sockets::{Begin, Claim, Row, Sockets, State, View};
 pub use twins::Twins;
-pub use verdict::Verdict;

@@ -78,6 +78,8 @@ pub(crate) struct Call {
     is_blocking: bool,
     /// How many of the gateway's addresses have been tried, in the order of [`State::candidate`].
     tried: u8,
+    /// This process, as the row's claims know it.
+    pid: u32,
 }
 
 impl State {
@@ -123,10 +125,11 @@ impl State {
             }
             Route::Relay(relay) => relay,
         };
-        let Some(row) = row else {
+        // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
+        let (Some(row), Some(pid)) = (row, self.process.own()) else {
             self.log(
                 LogLevel::Error,
-                format_args!("connect {asked}: descriptor {fd} is too high"),
+                format_args!("connect {asked}: no room for descriptor {fd}"),
             );
             return Start::Fail(Errno::NO_STATE);
         };
@@ -138,14 +141,12 @@ impl State {
             return Start::Fail(errno);
         }
         let connection = Connection { asked, family };
-        if self.process.own().is_some() {
-            row.begin(&Begin {
-                cookie: facts.cookie,
-                connection,
-                began: now,
-                is_swapped,
-            });
-        }
+        row.begin(&Begin {
+            cookie: facts.cookie,
+            connection,
+            began: now,
+            is_swapped,
+        });
         Start::Dial(Call {
             fd,
             row,
@@ -155,6 +156,7 @@ impl State {
             patience: self.patience(fd, now, false),
             is_blocking: io::is_blocking(fd),
             tried: 0,
+            pid,
         })
     }
 
@@ -164,6 +166,9 @@ impl State {
         if view.state == Stage::Socksified {
             return Start::Pass;
         }
+        let Some(pid) = self.process.own() else {
+            return Start::Fail(Errno::NO_STATE);
+        };
         let asked = view.connection.asked;
         let facts = SocketFacts {
             family: view.connection.family,
@@ -185,6 +190,7 @@ impl State {
             },
             is_blocking: io::is_blocking(fd),
             tried: view.candidate,
+            pid,
         })
     }
 
@@ -249,7 +255,7 @@ impl State {
             }
             _ => address,
         };
-        if let Some(claim) = self.process.own().and_then(|pid| call.row.claim(pid)) {
+        if let Some(claim) = call.row.claim(call.pid) {
             claim.release(Stage::Connecting, index, Progress::default());
         }
         Turn::Connect(address)
@@ -320,7 +326,7 @@ impl State {
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
-        if let Some(claim) = self.process.own().and_then(|pid| call.row.claim(pid)) {
+        if let Some(claim) = call.row.claim(call.pid) {
             claim.release(Stage::Negotiating, call.tried, Progress::default());
         }
         self.step(call)
@@ -344,14 +350,11 @@ impl State {
     /// Steps the handshake as far as it goes without waiting.
     fn step(&self, call: &mut Call) -> Turn {
         let blocked = Blocked::all();
-        // A vfork child keeps nothing: its parent's row stays as it is. It has no claim to make either.
-        let own = self.process.own();
-        let claim = own.and_then(|pid| call.row.claim(pid));
-        if own.is_some() && claim.is_none() {
+        let Some(claim) = call.row.claim(call.pid) else {
             drop(blocked);
             // Another thread is in the middle of a step, which takes microseconds.
             return self.wait(call, 0);
-        }
+        };
         let view = call.row.view(call.cookie);
         let progress = view.map_or_else(Progress::default, |view| view.progress);
         let end = match view.map(|view| view.state) {
@@ -363,7 +366,7 @@ impl State {
         } else {
             Stage::Negotiating
         };
-        if let (Some(claim), Ended::Stands(progress) | Ended::Wants(_, progress)) = (claim, end) {
+        if let Ended::Stands(progress) | Ended::Wants(_, progress) = end {
             claim.release(stage, call.tried, progress);
         }
         drop(blocked);
@@ -447,9 +450,7 @@ impl State {
     /// The handshake has failed: the socket is as it was before connect(), and may be used again.
     fn give_up(&self, call: &Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
         io::dissolve(call.fd);
-        if self.process.own().is_some() {
-            call.row.clear();
-        }
+        call.row.clear();
         let Connection { asked, family } = call.connection;
         if let Some(slot) = call.relay.slot {
             self.twins

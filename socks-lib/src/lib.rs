@@ -5,7 +5,8 @@
 //!
 //! | hooked | where |
 //! |---|---|
-//! | `getaddrinfo`, `getaddrinfo_a`, `gethostbyname`, `gethostbyname2`, their `_r` forms | [`hooks::forward`] |
+//! | `getaddrinfo_a` | [`hooks::asynchronous`] |
+//! | `getaddrinfo`, `gethostbyname`, `gethostbyname2`, their `_r` forms | [`hooks::forward`] |
 //! | `getnameinfo`, `gethostbyaddr`, `gethostbyaddr_r` | [`hooks::reverse`] |
 //! | `res_query` and its family | [`hooks::dns`] |
 //! | `connect`, `__connect` | [`hooks::connect`] |

@@ -83,6 +83,9 @@ fn build() -> Option<State> {
             Vec::new()
         }
     };
+    if config.gateways.is_empty() && !config.is_broken {
+        trouble = Some("no gateway is configured (SOCKS6_GATEWAY)".to_owned());
+    }
     let table = open_table(&config)?;
     let state = State {
         sockets: Sockets::new(memory::rows()?),
@@ -170,7 +173,7 @@ fn config_file() -> Result<Option<String>, ConfigError> {
             Ok(text) => {
                 return String::from_utf8(text)
                     .map(Some)
-                    .map_err(|_| what("it is not text".into()));
+                    .map_err(|_not_utf8| what("it is not text".into()));
             }
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) if !is_named => {}
             // A file of another user's (sudo -u, a daemon's own user) is not this one's configuration.

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family, Name, Table};
 use socks_client::{
-    Config, Eai, Facts, Gateway, LogLevel, Plan, Question, Reverse, Sockets, State as Stage, Twins,
-    View, plan, plan_reverse,
+    Config, Eai, Facts, LogLevel, Plan, Question, Reverse, Sockets, State as Stage, Twins, View,
+    plan, plan_reverse,
 };
 
 use crate::hosts_file::HostsFile;
@@ -50,6 +50,10 @@ pub(crate) enum Answer {
 
 /// How a look-up by address ends.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no heap: the name travels by value"
+)]
 pub(crate) enum NameOf {
     /// libc's answer.
     Pass,
@@ -150,12 +154,6 @@ impl State {
             connection,
             is_connected: true,
         })
-    }
-
-    /// The gateway behind a candidate.
-    pub(crate) fn gateway(&self, candidate: u8) -> Option<(&Candidate, &Gateway)> {
-        let candidate = self.candidates.get(usize::from(candidate))?;
-        Some((candidate, self.config.gateways.get(candidate.gateway)?))
     }
 }
 

@@ -2,9 +2,6 @@
 //! a row names its socket by SO_COOKIE, and a reused number has another.
 #![expect(
     unsafe_op_in_unsafe_fn,
-    clippy::missing_safety_doc,
-    clippy::undocumented_unsafe_blocks,
-    clippy::semicolon_if_nothing_returned,
     reason = "what redhook's macro expands to is its own style; each body calls one function of ours"
 )]
 

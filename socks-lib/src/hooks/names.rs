@@ -5,9 +5,6 @@
 //! gave is replaced by the one that the application knows.
 #![expect(
     unsafe_op_in_unsafe_fn,
-    clippy::missing_safety_doc,
-    clippy::undocumented_unsafe_blocks,
-    clippy::semicolon_if_nothing_returned,
     reason = "what redhook's macro expands to is its own style; each body calls one function of ours"
 )]
 

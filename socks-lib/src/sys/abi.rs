@@ -107,8 +107,8 @@ pub(crate) unsafe fn copy_out(
     let octets = usize::try_from(room.min(value_len)).unwrap_or(0);
     // SAFETY: `octets` is within both the value and the room that our caller vouches for.
     unsafe {
-        std::ptr::copy_nonoverlapping(value.as_ptr().cast::<u8>(), addr.cast::<u8>(), octets)
-    };
+        std::ptr::copy_nonoverlapping(value.as_ptr().cast::<u8>(), addr.cast::<u8>(), octets);
+    }
     // SAFETY: our caller's contract; alignment is not promised.
     unsafe { len.write_unaligned(value_len) };
 }

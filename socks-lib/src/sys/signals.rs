@@ -20,9 +20,8 @@ impl Blocked {
         // SAFETY: `all` was filled in the line above; `before` is writable.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
         // SAFETY: zeroed, then written by pthread_sigmask(3).
-        Self {
-            before: unsafe { before.assume_init() },
-        }
+        let before = unsafe { before.assume_init() };
+        Self { before }
     }
 }
 

@@ -99,7 +99,8 @@ pub(crate) fn to_v6(fd: c_int) -> Result<Swapped, Errno> {
     let cookie = sockopt::socket_cookie(&new).map_err(of_raw)?;
     let mut failed = replace(fd, &new);
     for_each_duplicate(old_cookie, |duplicate| {
-        failed = failed.or(replace(duplicate, &new));
+        let result = replace(duplicate, &new);
+        failed = failed.or(result);
     });
     failed.map_or(
         Ok(Swapped {
