@@ -214,3 +214,56 @@ pub fn default_paths(uid: u32, xdg_runtime_dir: Option<&Path>) -> Vec<PathBuf> {
         .map(|dir| dir.join("socks6/table"));
     xdg.into_iter().chain(of_user).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_looked_for_where_the_user_s_files_of_this_boot_are() {
+        let paths = |dir: Option<&str>| {
+            let paths = default_paths(1000, dir.map(Path::new));
+            paths
+                .into_iter()
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        let of_user = [
+            "/run/user/1000/socks6/table",
+            "/dev/shm/socks6-1000/table",
+            "/tmp/socks6-1000/table",
+        ];
+        assert_eq!(paths(None), of_user);
+        assert_eq!(paths(Some("relative")), of_user);
+        assert_eq!(paths(Some("")), of_user);
+        assert_eq!(paths(Some("/xdg"))[0], "/xdg/socks6/table");
+        assert_eq!(paths(Some("/xdg"))[1..], of_user);
+    }
+
+    #[test]
+    fn the_default_table_is_made_with_its_folder_and_found_again() {
+        let dir = std::env::temp_dir().join(format!("fake-dns-default-{}", std::process::id()));
+        std::fs::create_dir(&dir).expect("new");
+        let ranges = Ranges::default();
+        let (first, path) = Table::open_default(Some(&dir), &ranges).expect("a table");
+        assert_eq!(path, dir.join("socks6/table"));
+        let address = first.fake(b"a.example", Family::V4).expect("room");
+        let (second, again) = Table::open_default(Some(&dir), &ranges).expect("a table");
+        assert_eq!(again, path);
+        assert!(
+            second
+                .lookup(address)
+                .is_some_and(|name| name.as_bytes() == b"a.example")
+        );
+        // A file that is not ours is the answer, and no reason to look elsewhere.
+        std::fs::write(&path, b"something else").expect("ours");
+        let refused = Table::open_default(Some(&dir), &ranges);
+        assert!(matches!(
+            refused,
+            Err(TableError::Foreign {
+                why: Foreign::Size { .. }
+            })
+        ));
+        std::fs::remove_dir_all(dir).expect("ours");
+    }
+}

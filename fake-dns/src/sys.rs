@@ -346,3 +346,97 @@ impl Drop for Mapping {
         let _cannot_fail = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A folder of ours, with one for the test in it, as $XDG_RUNTIME_DIR would be.
+    fn runtime_dir(purpose: &str) -> PathBuf {
+        let name = format!("fake-dns-{purpose}-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir(&dir).expect("a new folder");
+        dir
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_is_made_for_its_user_alone_and_used_again() {
+        let dir = runtime_dir("made");
+        let folder = dir.join("socks6");
+        for _time in 0..2 {
+            assert_eq!(make_private_folder(&folder), Ok(()));
+            assert_eq!(mode(&folder), 0o700);
+        }
+        fs::remove_dir_all(dir).expect("ours");
+    }
+
+    #[test]
+    fn a_folder_that_others_have_a_hand_in_is_refused_as_it_is() {
+        let dir = runtime_dir("refused");
+        let refused = Err(TableError::Foreign {
+            why: Foreign::Folder,
+        });
+        let [open, link, file] = ["open", "link", "file"].map(|name| dir.join(name));
+        fs::create_dir(&open).expect("new");
+        fs::set_permissions(&open, Permissions::from_mode(0o755)).expect("ours");
+        symlink(&dir, &link).expect("new");
+        fs::write(&file, b"").expect("new");
+        for folder in [&open, &link, &file] {
+            assert_eq!(make_private_folder(folder), refused, "{folder:?}");
+        }
+        assert_eq!(mode(&open), 0o755);
+        assert_eq!(make_private_folder(Path::new("/")), refused);
+        let missing = make_private_folder(&dir.join("missing/socks6"));
+        assert_eq!(missing, Err(TableError::Io(Errno::NOENT)));
+        fs::remove_dir_all(dir).expect("ours");
+    }
+
+    /// Root with $XDG_RUNTIME_DIR of another user, as `sudo -E` makes it.
+    #[test]
+    fn no_folder_is_made_in_a_folder_of_another_user() {
+        let dir = runtime_dir("foreign");
+        if std::os::unix::fs::chown(&dir, Some(12345), None).is_err() {
+            assert!(std::env::var_os("CI").is_none(), "this needs root");
+            eprintln!("skipped: only root can give a folder away");
+            return;
+        }
+        let folder = dir.join("socks6");
+        assert_eq!(make_private_folder(&folder), Err(Foreign::Folder.into()));
+        // Where others cannot move what is not theirs, it is as safe as in /tmp.
+        fs::set_permissions(&dir, Permissions::from_mode(0o1777)).expect("root may");
+        assert_eq!(make_private_folder(&folder), Ok(()));
+        fs::remove_dir_all(dir).expect("root may");
+    }
+
+    #[test]
+    fn two_boots_and_two_keys_differ() {
+        assert_eq!(boot_id(), boot_id());
+        assert_ne!(boot_id(), [0; 36]);
+        assert!(random_key().expect("random") != random_key().expect("random"));
+    }
+
+    #[test]
+    fn nothing_outside_of_the_mapping_is_given_out() {
+        let mapping = Mapping::private(10_000).expect("memory");
+        assert!(mapping.at::<Slot>(10_000 - 8).is_ok());
+        for outside in [10_000 - 7, 10_000, 4, usize::MAX - 7, usize::MAX] {
+            assert_eq!(
+                mapping.at::<Slot>(outside).err(),
+                Some(Errno::FAULT.into()),
+                "{outside}"
+            );
+        }
+        assert!(
+            mapping.at::<Record>(4096 - 8).is_ok(),
+            "over the border of two pages"
+        );
+    }
+}
