@@ -100,7 +100,7 @@ pub fn plan(
     if let Some(plan) = plan_for_hosts(question.asked, facts.in_hosts) {
         return plan;
     }
-    if !is_dns_name(name) {
+    if !is_host_name(name) {
         return Plan::Fail(Eai::NONAME);
     }
     if is_localhost(name) || facts.is_own_name {
@@ -212,10 +212,12 @@ fn is_localhost(name: &[u8]) -> bool {
     last.eq_ignore_ascii_case(b"localhost")
 }
 
-/// Whether DNS could carry the name at all; libc fails these without asking anybody.
-fn is_dns_name(name: &[u8]) -> bool {
+/// Whether the name of a host could look like this at all: what DNS cannot carry (RFC 1035 §2.3.4), or
+/// what has spaces or control characters in it, libc finds no address for.
+fn is_host_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= NAME_OCTETS
+        && !name.iter().any(|octet| *octet == b' ' || octet.is_ascii_control())
         && name
             .split(|&octet| octet == b'.')
             .all(|label| !label.is_empty() && label.len() <= LABEL_OCTETS)
