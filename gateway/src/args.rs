@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -193,24 +193,20 @@ fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     users.map_err(|error| ArgsError::Users(path.to_owned(), error))
 }
 
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "not a numeric address and a port, such as 127.0.0.1:1080 or [::]:1080".to_owned()
-    })
+fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let address = text.parse().ok();
+    address.ok_or("not a numeric address and a port, such as 127.0.0.1:1080 or [::]:1080")
 }
 
 /// `192.0.2.0/24`, or one address.
-fn cidr(text: &str) -> Result<IpNet, String> {
-    let net = text
-        .parse()
-        .or_else(|_| text.parse().map(|ip: std::net::IpAddr| ip.into()));
-    net.map_err(|_: std::net::AddrParseError| {
-        "not an address or a range, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32".to_owned()
-    })
+fn cidr(text: &str) -> Result<IpNet, &'static str> {
+    let net = text.parse().ok();
+    net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        .ok_or("not an address or a range, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
 }
 
 /// `10`, `10s`, `500ms`, `2m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit = text.get(digits.len()..).unwrap_or_default();
     let duration = digits.parse::<u32>().ok().and_then(|number| {
@@ -222,7 +218,7 @@ fn duration(text: &str) -> Result<Duration, String> {
             _ => return None,
         })
     });
-    duration.ok_or_else(|| "not a time, such as 500ms, 10s, 2m or 1h".to_owned())
+    duration.ok_or("not a time, such as 500ms, 10s, 2m or 1h")
 }
 
 #[cfg(test)]

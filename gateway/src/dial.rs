@@ -140,16 +140,16 @@ impl Attempt {
             socket,
             address: peer,
         } = self;
-        let end = match socket.take_error() {
+        let local = match socket.take_error() {
             Ok(None) => socket.local_addr(),
             Ok(Some(error)) | Err(error) => Err(error),
         };
-        let local = end.and_then(|local| local.as_socket().ok_or(io::ErrorKind::Other.into()));
         match local {
             Ok(local) => Ok(Dialled {
                 socket: socket.into(),
                 peer,
-                local,
+                // Always there: the socket was made for an IP address.
+                local: local.as_socket().unwrap_or(peer),
             }),
             Err(error) => Err((error, peer)),
         }
@@ -201,8 +201,12 @@ mod tests {
 
     use super::*;
 
+    fn within(limit: Duration) -> Instant {
+        Instant::now().checked_add(limit).unwrap()
+    }
+
     fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(5)
+        within(Duration::from_secs(5))
     }
 
     fn errno_of(error: DialError) -> i32 {
@@ -275,7 +279,7 @@ mod tests {
         assert_eq!(dialled.peer, address);
         let elapsed = start.elapsed();
         assert!(
-            elapsed >= ATTEMPT_DELAY && elapsed < 2 * ATTEMPT_DELAY,
+            elapsed >= ATTEMPT_DELAY && elapsed < ATTEMPT_DELAY.saturating_mul(2),
             "{elapsed:?}"
         );
     }
@@ -284,7 +288,7 @@ mod tests {
     fn a_silent_address_times_out_at_the_deadline() {
         let (_listener, silent, _queue) = silent();
         let (_outside, client) = UnixStream::pair().unwrap();
-        let deadline = Instant::now() + Duration::from_millis(100);
+        let deadline = within(Duration::from_millis(100));
         let error = dial(&[silent], client.as_fd(), deadline).unwrap_err();
         assert_eq!(errno_of(error), libc::ETIMEDOUT);
     }

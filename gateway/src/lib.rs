@@ -176,9 +176,7 @@ impl Gateway {
             let event = if is_short_of_threads {
                 self.events.recv_timeout(THREAD_RETRY)
             } else {
-                self.events
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected)
+                self.events.recv().map_err(RecvTimeoutError::from)
             };
             match event {
                 Ok(Event::ShortOfThreads) => is_short_of_threads = true,

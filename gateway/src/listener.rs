@@ -124,10 +124,8 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            catch_unwind(AssertUnwindSafe(|| {
-                serve(&self.shared, client.as_fd(), peer)
-            }))
-            .ok();
+            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
+            catch_unwind(story).ok();
             drop(client);
             if self.idle.fetch_add(1, Ordering::AcqRel) >= SPARE_THREADS {
                 self.idle.fetch_sub(1, Ordering::AcqRel);

@@ -1,0 +1,248 @@
+//! The binary: what it says, what it writes to its log, how it exits.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::{PATIENCE, connect, echo, nobody, read, read_reply, request, until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_socks6-gateway");
+
+/// A running socks6-gateway, killed with this value.
+pub(crate) struct Binary {
+    child: Child,
+    listeners: Vec<SocketAddr>,
+    log: Arc<Mutex<String>>,
+}
+
+impl Binary {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_limited(":", arguments)
+    }
+
+    /// After this shell command, which is one that lowers a limit.
+    pub(crate) fn start_limited(limit: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{limit}; exec \"$@\""), "sh", BINARY]);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command
+            .args(["--allow-destination", "127.0.0.0/8"])
+            .args(arguments);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let expected = arguments
+            .iter()
+            .filter(|it| **it == "--listen")
+            .count()
+            .max(1);
+        let listeners = BufReader::new(child.stdout.take().unwrap())
+            .lines()
+            .take(expected)
+            .map(|line| {
+                line.unwrap()
+                    .strip_prefix("listening on ")
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut stderr = child.stderr.take().unwrap();
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                let mut octets = [0; 4096];
+                while let Ok(received) = stderr.read(&mut octets)
+                    && received > 0
+                {
+                    log.lock()
+                        .unwrap()
+                        .push_str(&String::from_utf8_lossy(&octets[..received]));
+                }
+            }
+        });
+        Self {
+            child,
+            listeners,
+            log,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listeners[0]
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        until(text, || self.log().contains(text));
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn exit_status(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not exit");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Exit code and standard error of a gateway that does not get as far as running.
+fn fails(arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(BINARY).args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap(), text)
+}
+
+#[test]
+fn each_listener_is_announced_and_can_be_reached() {
+    let gateway = Binary::start(&["--listen", "127.0.0.1:0", "--listen", "[::1]:0"]);
+    assert_eq!(gateway.listeners.len(), 2);
+    for listener in &gateway.listeners {
+        let mut client = connect(*listener);
+        client.write_all(&request(echo())).unwrap();
+        assert_eq!(read_reply(&mut client), 0x00);
+    }
+}
+
+#[test]
+fn a_relay_is_one_line_in_the_log() {
+    let gateway = Binary::start(&[]);
+    let to = echo();
+    let mut client = connect(gateway.address());
+    let port = to.port().to_be_bytes();
+    let by_name = [
+        &[0x05, 0x01, 0x00, 0x05, 0x01, 0x00, 0x03, 0x09],
+        b"localhost".as_slice(),
+        &port,
+    ];
+    client.write_all(&by_name.concat()).unwrap();
+    assert_eq!(read_reply(&mut client), 0x00);
+    client.write_all(b"hello").unwrap();
+    read(&mut client, 5);
+    let own = client.local_addr().unwrap();
+    drop(client);
+
+    gateway.wait_for_log(" end=");
+    let log = gateway.log();
+    let line = log.lines().next().unwrap();
+    for field in [
+        format!(" client={own} "),
+        " socks=5 cmd=CONNECT atyp=03 ".to_owned(),
+        format!(" destination=localhost:{} ", to.port()),
+        format!(" address={to} family=v4 rep=00 to_destination=5 to_client=5 "),
+        " ms=".to_owned(),
+        " end=orderly".to_owned(),
+    ] {
+        assert!(line.contains(&field), "{field:?} is not in {line:?}");
+    }
+    assert_eq!(log.lines().count(), 1, "{log}");
+}
+
+#[test]
+fn a_relay_that_failed_is_one_line_in_the_log_with_its_reason() {
+    let gateway = Binary::start(&[]);
+    for (to, expected) in [
+        (nobody().to_string(), "rep=05"),
+        (
+            "198.18.0.7:80".to_owned(),
+            "this client's Socks Lib is misconfigured",
+        ),
+    ] {
+        let mut client = connect(gateway.address());
+        client.write_all(&request(to.parse().unwrap())).unwrap();
+        read_reply(&mut client);
+        gateway.wait_for_log(&format!(" destination={to} "));
+        let log = gateway.log();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(&to)).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        assert!(
+            lines[0].contains(expected) && lines[0].contains(" error="),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn names_and_users_cannot_forge_a_line_of_the_log() {
+    let gateway = Binary::start(&[]);
+    let mut client = connect(gateway.address());
+    let name = b"a b\nclient=1.2.3.4\x1b[2J";
+    let head = [0x05, 0x01, 0x00, 0x05, 0x01, 0x00, 0x03, name.len() as u8];
+    client
+        .write_all(&[head.as_slice(), name, &[0, 80]].concat())
+        .unwrap();
+    read_reply(&mut client);
+    gateway.wait_for_log(" end=");
+    let log = gateway.log();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(
+        log.contains(r"destination=a\x20b\x0aclient=1.2.3.4\x1b[2J:80 "),
+        "{log}"
+    );
+}
+
+#[test]
+fn wrong_arguments_are_2_and_what_cannot_be_is_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let cases: [(&[&str], i32, &str); 5] = [
+        (&["--listen", "nonsense"], 2, "numeric address"),
+        (&["--listen", "0.0.0.0:0"], 2, "--open-relay-for-anyone"),
+        (&["--password-file", "/no/such/file"], 2, "/no/such/file"),
+        (
+            &["--log-file", "/no/such/folder/log"],
+            2,
+            "/no/such/folder/log",
+        ),
+        (&["--listen", &taken], 1, "cannot listen on"),
+    ];
+    for (arguments, code, word) in cases {
+        let (exit, text) = fails(arguments);
+        assert_eq!(exit, code, "{arguments:?}: {text}");
+        assert!(text.contains(word), "{arguments:?}: {text}");
+        if arguments[1] != "nonsense" {
+            assert_eq!(text.lines().count(), 1, "one line: {text}"); // clap takes a few
+        }
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    let output = Command::new(BINARY).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("--allow-client 2001:db8::/32"),
+        "{text}"
+    );
+}

@@ -1,0 +1,99 @@
+//! More clients than there is room for.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::binary::Binary;
+use crate::harness::{Running, connect, echo, read, read_reply, request};
+
+fn has_reply(client: &mut TcpStream) -> bool {
+    client
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let peeked = client.peek(&mut [0]);
+    client
+        .set_read_timeout(Some(crate::harness::PATIENCE))
+        .unwrap();
+    match peeked {
+        Ok(octets) => octets > 0,
+        Err(error) => {
+            assert!(
+                matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                "{error}"
+            );
+            false
+        }
+    }
+}
+
+#[test]
+fn above_the_cap_clients_wait_for_their_turn() {
+    let gateway = Running::with(|it| it.max_relays = Some(2));
+    let to = echo();
+    let first = gateway.relay_to(to);
+    let _second = gateway.relay_to(to);
+    let mut third = gateway.connect();
+    third.write_all(&request(to)).unwrap();
+    assert!(!has_reply(&mut third));
+    drop(first);
+    assert_eq!(read_reply(&mut third), 0x00);
+}
+
+/// accept(2): EMFILE. Clients wait, running relays go on, and so does the gateway afterwards.
+#[test]
+fn out_of_descriptors_accept_pauses_and_goes_on() {
+    let gateway = Binary::start_limited("ulimit -n 24", &["--max-relays", "1000"]);
+    let to = echo();
+    let mut clients: Vec<TcpStream> = (0..24)
+        .map(|_| {
+            let mut client = connect(gateway.address());
+            client.write_all(&request(to)).unwrap();
+            client
+        })
+        .collect();
+    gateway.wait_for_log("out of descriptors");
+    let mut served = 0;
+    // Those that were accepted with the last descriptors are refused; others work, others wait.
+    for client in &mut clients {
+        if has_reply(client) && read_reply(client) == 0x00 {
+            client.write_all(b"hello").unwrap();
+            assert_eq!(read(client, 5), b"hello");
+            served += 1;
+        }
+    }
+    assert!(served > 0, "nobody was served");
+    assert_eq!(
+        gateway.log().matches("out of descriptors").count(),
+        1,
+        "{}",
+        gateway.log()
+    );
+    drop(clients);
+    let mut late = connect(gateway.address());
+    late.write_all(&request(to)).unwrap();
+    assert_eq!(read_reply(&mut late), 0x00);
+}
+
+/// pthread_create(3): EAGAIN. Address space runs out before anything else here.
+#[test]
+fn out_of_threads_clients_wait_and_the_gateway_goes_on() {
+    let gateway = Binary::start_limited("ulimit -v 40000", &[]);
+    let to = echo();
+    let clients: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut client = connect(gateway.address());
+            client.write_all(&request(to)).unwrap();
+            client
+        })
+        .collect();
+    gateway.wait_for_log("no thread for the next client");
+    drop(clients);
+    let mut late = connect(gateway.address());
+    late.write_all(&request(to)).unwrap();
+    assert_eq!(read_reply(&mut late), 0x00);
+    late.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    late.read_exact(&mut back).unwrap();
+    assert_eq!(&back, b"hello");
+}

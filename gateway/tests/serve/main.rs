@@ -1,0 +1,20 @@
+//! The gateway as its clients meet it: octets over loopback, in-process or as the binary.
+//! Every wait is bounded, every port the kernel's choice.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test's helpers fail by panicking, like the tests themselves"
+)]
+
+mod binary;
+mod dialling;
+mod early;
+mod handshake;
+mod harness;
+mod limits;
+mod relaying;
+mod stopping;
+mod strangers;

@@ -1,0 +1,50 @@
+//! Clients that we did not write.
+
+use std::io::{ErrorKind, Read, Write};
+use std::process::Command;
+
+use crate::harness::{Running, destination, pattern};
+
+const LEN_OCTETS: usize = 5 << 20;
+
+#[test]
+fn curl_fetches_through_every_version_that_it_speaks() {
+    let gateway = Running::with(|it| {
+        it.users = gateway::Users::default();
+    });
+    let to = destination(|mut stream| {
+        let mut request = [0; 1000];
+        while !request.windows(4).any(|it| it == b"\r\n\r\n") {
+            if stream.read(&mut request).unwrap() == 0 {
+                return;
+            }
+        }
+        let body = pattern(LEN_OCTETS, 7);
+        write!(
+            stream,
+            "HTTP/1.0 200 OK\r\nContent-Length: {LEN_OCTETS}\r\n\r\n"
+        )
+        .unwrap();
+        stream.write_all(&body).unwrap();
+    });
+    let at = gateway.address.to_string();
+    for option in ["--socks5-hostname", "--socks5", "--socks4a", "--socks4"] {
+        let url = format!("http://localhost:{}/", to.port());
+        let output = Command::new("curl")
+            .args(["-sS", "--max-time", "10", option, &at, &url])
+            .output();
+        let output = match output {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                eprintln!("skipped: there is no curl");
+                return;
+            }
+            output => output.unwrap(),
+        };
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{option}: {complaint}");
+        assert!(
+            output.stdout == pattern(LEN_OCTETS, 7),
+            "{option}: other octets"
+        );
+    }
+}
