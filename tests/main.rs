@@ -11,5 +11,9 @@
     reason = "these are tests"
 )]
 
+mod families;
 mod four_cases;
+mod names;
+mod processes;
+mod signals;
 mod table;

@@ -15,7 +15,7 @@ use crate::victim::{Shim, Victim};
 
 /// The destination's name in the gateway's DNS: one address of each family that the destination has.
 pub const SERVER: &str = "server.example";
-/// A name whose addresses swallow every packet.
+/// A name whose addresses swallow every packet, until [`Topology::open_hole`].
 pub const HOLE: &str = "hole.example";
 /// A name that no DNS knows.
 pub const NOWHERE: &str = "nowhere.example";
@@ -193,21 +193,42 @@ impl Topology {
         }
         self.client
             .ip(&(link_lines("eth0", Link::Client, client, HOST) + &decoys));
-        self.destination
-            .ip(&link_lines("eth0", Link::Destination, destination, HOST));
-        // The hole: a neighbour that is known for good and does not exist, so that packets to it are sent and lost.
-        let hole: String = destination
+        let holes = destination
             .list()
             .iter()
-            .map(|&family| {
-                let hole = address(Link::Destination, family, HOLE_HOST);
-                format!("neigh add {hole} lladdr 02:00:00:00:00:66 dev todest nud permanent\n")
-            })
-            .collect();
+            .map(|&family| self.hole_address(family));
+        let holes: String = holes.map(|hole| address_line(hole, "eth0")).collect();
+        let destination_lines = link_lines("eth0", Link::Destination, destination, HOST);
+        self.destination.ip(&(destination_lines + &holes));
+        let client_lines = link_lines("toclient", Link::Client, client, GATEWAY);
+        let destination_lines = link_lines("todest", Link::Destination, destination, GATEWAY);
+        self.gateway.ip(&(client_lines + &destination_lines));
+        // The destination has the hole's addresses too; the gateway looks for them at a neighbour who does not exist.
+        self.close_hole();
+    }
+
+    /// Lets the hole's addresses be reached, so that a connection that has waited is made at its next SYN: the second
+    /// comes one second after the first.
+    pub fn open_hole(&self) {
+        self.gateway.ip(&self.hole_lines("del", ""));
+    }
+
+    /// Makes the hole one again.
+    pub fn close_hole(&self) {
         self.gateway
-            .ip(&(link_lines("toclient", Link::Client, client, GATEWAY)
-                + &link_lines("todest", Link::Destination, destination, GATEWAY)
-                + &hole));
+            .ip(&self.hole_lines("replace", "lladdr 02:00:00:00:00:66 nud permanent"));
+    }
+
+    fn hole_lines(&self, what: &str, how: &str) -> String {
+        let holes = self
+            .families
+            .destination
+            .list()
+            .iter()
+            .map(|&family| self.hole_address(family));
+        holes
+            .map(|hole| format!("neigh {what} {hole} dev todest {how}\n"))
+            .collect()
     }
 
     fn write_resolvers(&self) {
@@ -282,17 +303,15 @@ impl Topology {
         DnsServer::start(self, &self.gateway, &[Ipv4Addr::LOCALHOST.into()], &zone)
     }
 
-    /// The resolver of the client's namespace, which answers every name with the trap's address.
+    /// The resolver of the client's namespace, which answers every name with the trap's address; on 127.0.0.1 too.
     #[must_use]
     pub fn decoy(&self) -> DnsServer {
         let families = self.families.client.list();
         let zone = families.iter().fold(Zone::default(), |zone, &family| {
             zone.everything(trap_address(family))
         });
-        let listen: Vec<IpAddr> = families
-            .iter()
-            .map(|&family| decoy_address(family))
-            .collect();
+        let addresses = families.iter().map(|&family| decoy_address(family));
+        let listen: Vec<IpAddr> = addresses.chain([Ipv4Addr::LOCALHOST.into()]).collect();
         DnsServer::start(self, &self.client, &listen, &zone)
     }
 

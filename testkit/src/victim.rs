@@ -212,8 +212,8 @@ impl RunningVictim {
 
     /// What it has written to stdout so far.
     #[must_use]
-    pub fn stdout_octets(&self) -> u64 {
-        fs::metadata(&self.stdout).map_or(0, |file| file.len())
+    pub fn stdout(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned()
     }
 
     /// Waits for its end, no longer than its limit.

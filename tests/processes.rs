@@ -1,0 +1,94 @@
+//! Names, sockets and descriptors that pass from process to process. Each case is run plainly beside the gateway and under the
+//! shim, and has to say the same.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use testkit::{Families, Origin, SERVER, Topology, c_program, until};
+
+/// getpeername(2) "returns the address of the peer connected to the socket": the one that the program connected to, in
+/// whatever process asks, however the socket came there.
+#[test]
+fn a_socket_answers_getpeername_after_exec_and_over_unix_sockets() {
+    same_output(&[
+        "connect-then-exec",
+        "pass-over-unix-socket",
+        "use-in-forked-child",
+    ]);
+}
+
+/// RFC 3089 §3: the table pairs a name with a fake address; all processes of a user share it.
+#[test]
+fn an_address_is_good_in_a_parent_and_after_exec() {
+    same_output(&["resolve-in-child", "resolve-then-exec"]);
+}
+
+/// close_range(2), closefrom(3): daemons close every descriptor that they did not open.
+#[test]
+fn connect_works_after_every_descriptor_was_closed() {
+    same_output(&["close-all-first"]);
+}
+
+/// dup(2): "the two file descriptors refer to the same open file description"; and a number that was closed is a new socket's.
+#[test]
+fn duplicates_are_the_same_socket_and_closed_numbers_are_not() {
+    same_output(&["duplicates"]);
+}
+
+/// fork(2): the child goes on after its parent is gone, as daemons do.
+#[test]
+fn a_child_connects_after_its_parent_has_gone() {
+    same_output(&["orphan"]);
+}
+
+/// Case B and the harder one, where the program's sockets are of a family that its host has not.
+fn same_output(cases: &[&str]) {
+    for (client, only) in [(Families::V4, None), (Families::V6, Some("v4"))] {
+        let Some(topology) = Topology::new(client, Families::V6) else {
+            return;
+        };
+        let at: Vec<SocketAddr> = topology.destination_sockets(7);
+        let _dns = topology.dns();
+        let _echo = Origin::echo(&topology.destination, &at);
+        let gateway = topology.start_gateway();
+        let mut shim = topology.shim();
+        if let Some(families) = only {
+            let config = topology.dir().join("shim.conf");
+            std::fs::write(&config, format!("families {families}\n")).unwrap();
+            shim = shim.with("SOCKS6_CONFIG", &config);
+        }
+        let program = c_program("victims/processes");
+        for case in cases {
+            let argv = [
+                program.as_os_str(),
+                case.as_ref(),
+                SERVER.as_ref(),
+                "7".as_ref(),
+            ];
+            let plain = finished(topology.neighbour(argv), case);
+            let shimmed = finished(topology.victim(argv).shim(&shim), case);
+            assert!(plain.contains("echoed"), "{case} without the shim: {plain}");
+            assert_eq!(
+                shimmed,
+                plain,
+                "{case} on a {} host\n{}\n{}",
+                client.first(),
+                shim.log(),
+                gateway.log()
+            );
+        }
+    }
+}
+
+/// What the victim said; the orphan says it after its first process has ended.
+fn finished(victim: testkit::Victim<'_>, case: &str) -> String {
+    let running = victim.start();
+    if case == "orphan" {
+        until(Duration::from_secs(20), "the orphan", || {
+            running.stdout().contains("done").then_some(())
+        });
+    }
+    let outcome = running.finish();
+    assert!(outcome.is_ok(), "{case}: {outcome}");
+    outcome.stdout()
+}

@@ -1,0 +1,90 @@
+//! What signals, timeouts and cancellation do to a connect() that waits. Each case is run plainly beside the gateway and under
+//! the shim, and has to say the same, times included (to half a second).
+
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use testkit::{Ending, Families, Family, HOLE, Origin, SERVER, Topology, c_program};
+
+/// connect(2), EINTR: "The system call was interrupted by a signal that was caught"; the connection goes on and a further
+/// connect() waits for it.
+#[test]
+fn connect_is_interrupted_by_a_handler_without_sa_restart_and_goes_on() {
+    same_output("interrupted", true);
+}
+
+/// signal(7): with SA_RESTART connect(2) is restarted when no timeout is set on the socket.
+#[test]
+fn connect_outlasts_a_handler_with_sa_restart() {
+    same_output("restarted", true);
+}
+
+/// socket(7), SO_SNDTIMEO: connect() that takes longer gives EINPROGRESS, and can be waited for again.
+#[test]
+fn connect_keeps_to_so_sndtimeo_and_goes_on() {
+    same_output("timed-out", true);
+}
+
+/// pthreads(7) lists connect() among the functions that "must be cancellation points".
+#[test]
+fn a_thread_in_connect_can_be_cancelled_and_leaves_nothing_locked() {
+    same_output("cancelled", false);
+}
+
+fn same_output(case: &str, opens: bool) {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let at = [
+        topology.destination_address(Family::V6),
+        topology.hole_address(Family::V6),
+    ]
+    .map(|address| SocketAddr::new(address, 7));
+    let _dns = topology.dns();
+    let _echo = Origin::echo(&topology.destination, &at);
+    let gateway = topology.start_gateway();
+    let shim = topology.shim();
+    let program = c_program("victims/signals");
+    let argv = [
+        program.as_os_str(),
+        case.as_ref(),
+        HOLE.as_ref(),
+        "7".as_ref(),
+        SERVER.as_ref(),
+        "7".as_ref(),
+    ];
+    let said: Vec<String> = [topology.neighbour(argv), topology.victim(argv).shim(&shim)]
+        .into_iter()
+        .map(|victim| {
+            topology.close_hole();
+            let running = victim.limit(Duration::from_secs(20)).start();
+            if opens {
+                // Between the signal and the second SYN, which comes a second after the first.
+                sleep(Duration::from_millis(750));
+                topology.open_hole();
+            }
+            let outcome = running.finish();
+            assert_eq!(
+                outcome.ending,
+                Ending::Exit(0),
+                "{case}: {outcome}\n{}\n{}",
+                shim.log(),
+                gateway.log()
+            );
+            outcome.stdout()
+        })
+        .collect();
+    assert!(
+        said[0].contains("echoed"),
+        "{case} without the shim: {}",
+        said[0]
+    );
+    assert_eq!(
+        said[1],
+        said[0],
+        "{case}\n{}\n{}",
+        shim.log(),
+        gateway.log()
+    );
+}
