@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,7 @@ impl Image {
     ///
     /// # Errors
     /// In words, what is wrong with the file.
-    pub(crate) fn read(file: File) -> Result<Self, String> {
+    pub(crate) fn read(file: impl Read + Seek) -> Result<Self, String> {
         let data = ReadCache::new(file);
         let parsed = match (&data).read_bytes_at(CLASS_OFFSET, 1) {
             Ok([class]) if elf::FileClass(*class) == elf::ELFCLASS64 => {
@@ -100,7 +100,7 @@ impl Image {
     }
 
     fn parse<Header: FileHeader<Endian = Endianness>>(
-        data: &ReadCache<File>,
+        data: &ReadCache<impl Read + Seek>,
     ) -> object::read::Result<Self> {
         let header = Header::parse(data)?;
         let endian = header.endian()?;

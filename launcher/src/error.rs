@@ -27,8 +27,11 @@ pub(crate) enum LaunchError {
         path.display(), obstacle.alternative())]
     OutOfReach { path: PathBuf, obstacle: Obstacle },
 
-    #[error("{}: command not found", .0.display())]
+    #[error("{}: not found", .0.display())]
     NotFound(PathBuf),
+
+    #[error("{}: the interpreter or loader that it names is not found", .0.display())]
+    NoInterpreter(PathBuf),
 
     #[error("{}: {}", path.display(), words(cause))]
     NotExecutable { path: PathBuf, cause: io::Error },
@@ -44,6 +47,9 @@ pub(crate) enum LaunchError {
         cause: io::Error,
     },
 
+    #[error("the supervisor of this run has gone, and with it what the command's end was")]
+    Supervisor,
+
     #[error("the private gateway did not start: {0}")]
     PrivateGateway(String),
 }
@@ -51,7 +57,7 @@ pub(crate) enum LaunchError {
 impl LaunchError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound(_) => NOT_FOUND,
+            Self::NotFound(_) | Self::NoInterpreter(_) => NOT_FOUND,
             Self::NotExecutable { .. } => NOT_EXECUTABLE,
             Self::Setting { .. }
             | Self::File { .. }
@@ -59,16 +65,17 @@ impl LaunchError {
             | Self::OutOfReach { .. }
             | Self::Library(_)
             | Self::System { .. }
+            | Self::Supervisor
             | Self::PrivateGateway(_) => FAILED,
         }
     }
 
     /// What execve(2) gave.
     pub(crate) fn of_exec(path: PathBuf, cause: io::Error) -> Self {
-        if cause.kind() == io::ErrorKind::NotFound {
-            Self::NotFound(path)
-        } else {
-            Self::NotExecutable { path, cause }
+        match cause.kind() {
+            io::ErrorKind::NotFound if path.exists() => Self::NoInterpreter(path),
+            io::ErrorKind::NotFound => Self::NotFound(path),
+            _ => Self::NotExecutable { path, cause },
         }
     }
 

@@ -139,6 +139,9 @@ fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, LaunchError>
             Err(cause) => Err(LaunchError::of_exec(path, cause)),
         };
     }
+    if command.is_empty() {
+        return Err(LaunchError::NotFound(PathBuf::new()));
+    }
     let mut refusal = None;
     for folder in env::split_paths(&path.unwrap_or_else(|| DEFAULT_PATH.into())) {
         // An empty element is the working directory; joined, it would be the bare name.
@@ -149,14 +152,14 @@ fn find(command: &OsStr, path: Option<OsString>) -> Result<PathBuf, LaunchError>
         };
         let candidate = folder.join(command);
         match executable(&candidate) {
-            Ok(()) if !command.is_empty() => return Ok(candidate),
+            Ok(()) => return Ok(candidate),
             Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 refusal = Some(LaunchError::NotExecutable {
                     path: candidate,
                     cause,
                 });
             }
-            Ok(()) | Err(_) => {}
+            Err(_) => {}
         }
     }
     Err(refusal.unwrap_or_else(|| LaunchError::NotFound(command.into())))

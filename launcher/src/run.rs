@@ -20,7 +20,9 @@ use crate::settings::Settings;
 /// # Errors
 /// Whatever keeps it from being run.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, LaunchError> {
-    launch(&args.how, &args.command, &args.arguments, |_| {})
+    let (command, arguments) = args.command.split_first().unzip();
+    let command = command.map(OsString::as_os_str).unwrap_or_default();
+    launch(&args.how, command, arguments.unwrap_or_default(), |_| {})
 }
 
 /// Runs the user's shell, and says so: nothing else would tell it from the one outside.

@@ -81,9 +81,16 @@ impl Settings {
     /// # Errors
     /// [`LaunchError::Setting`] with the place of the wrong one, [`LaunchError::File`].
     pub(crate) fn load(args: &SettingsArgs) -> Result<Self, LaunchError> {
-        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        Self::load_with(args, &|name| env::var_os(name))
+    }
+
+    fn load_with(
+        args: &SettingsArgs,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, LaunchError> {
+        let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         let mut base = Base::find(args.config.as_deref(), &variable)?;
-        let top = Layer::of_args(args)?.over(Layer::of_variables(&variable)?);
+        let top = Layer::of_args(args).over(Layer::of_variables(&variable)?);
         if top.gateway.is_some() {
             base.drop_login();
         }
@@ -112,14 +119,14 @@ impl Settings {
 }
 
 impl Layer {
-    fn of_args(args: &SettingsArgs) -> Result<Self, LaunchError> {
+    fn of_args(args: &SettingsArgs) -> Self {
         let here = |path: &PathBuf| absolute(Path::new(""), path);
         let level = match args.verbose {
             0 => None,
             1 => Some("info"),
             _ => Some("debug"),
         };
-        Ok(Self {
+        Self {
             gateway: args.gateway.clone().map(|value| at(value, "--gateway")),
             user: args.user.clone().map(|value| at(value, "--user")),
             password: None,
@@ -136,7 +143,7 @@ impl Layer {
                 (None, Some(level)) => Some(at(format!("{level},stderr"), "--verbose")),
                 (None, None) => None,
             },
-        })
+        }
     }
 
     fn of_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, LaunchError> {

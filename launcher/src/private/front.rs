@@ -55,7 +55,10 @@ pub(super) fn wait(
     let orders = control.try_clone().map_err(system("control socket"))?;
     thread::spawn(move || pass_on(signals, &orders));
     loop {
-        match Report::receive(control).map_err(system("the supervisor of the run"))? {
+        let Ok(report) = Report::receive(control) else {
+            return Err(LaunchError::Supervisor);
+        };
+        match report {
             Report::Exited(status) => {
                 return Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from));
             }

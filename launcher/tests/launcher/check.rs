@@ -1,0 +1,75 @@
+//! `socks6 check` and `socks6 table`.
+
+use std::fs;
+
+use crate::installation::{Installation, stdout};
+
+#[test]
+fn all_is_well_without_a_gateway_and_that_is_said() {
+    let here = Installation::new("check");
+    let output = here.socks6("check true").output().unwrap();
+    let said = stdout(&output);
+    assert!(output.status.success(), "{said}");
+    let starts = [
+        "system   ok ",
+        "shim     ok ",
+        "config   ok ",
+        "gateway  -- ",
+        "command  ok ",
+    ];
+    assert_eq!(said.lines().count(), starts.len(), "{said}");
+    for (line, start) in said.lines().zip(starts) {
+        assert!(line.starts_with(start), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_does_not_hide_what_is_wrong_behind_it() {
+    let here = Installation::new("check-wrong");
+    fs::write(here.library(), "not a library").unwrap();
+    // Port 1 of loopback: nobody listens, and nobody is contacted.
+    let output = here
+        .socks6("check --gateway 127.0.0.1:1 no-such-command")
+        .output()
+        .unwrap();
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for line in [
+        "shim     FAIL  libsocks6.so: ",
+        "gateway  FAIL  127.0.0.1:1: Connection refused",
+        "IPv4     --    not tried; --v4-target",
+        "IPv6     --    not tried; --v6-target",
+        "command  FAIL  no-such-command: not found",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+}
+
+#[test]
+fn a_shim_that_the_loader_cannot_load_is_found_out() {
+    let here = Installation::new("check-load");
+    // The headers are those of a library; what follows is missing.
+    let mut library = fs::read(here.library()).unwrap();
+    library.truncate(4096);
+    fs::write(here.library(), library).unwrap();
+    let output = here.socks6("check").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("shim     FAIL  "),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn the_table_is_named_with_what_is_in_it() {
+    let here = Installation::new("table");
+    let output = here.socks6("table").output().unwrap();
+    let place = here.root.join("run/socks6/table");
+    assert_eq!(
+        stdout(&output),
+        format!("{}: 0 names of 131071\n", place.display())
+    );
+    let output = here.socks6("table --table private").output().unwrap();
+    assert!(stdout(&output).starts_with("private: "));
+}
