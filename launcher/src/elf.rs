@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use object::read::elf::{FileHeader, ProgramHeader as _};
 use object::read::{ReadCache, ReadRef as _};
 use object::{Endianness, elf};
+use rustix::fs::StatVfsMountFlags;
+use rustix::process::{getgid, getuid};
 
 /// EI_CLASS of e_ident.
 const CLASS_OFFSET: u64 = 4;
@@ -171,13 +173,6 @@ impl Image {
 /// # Errors
 /// If the file is not there.
 pub(crate) fn privilege(path: &Path) -> io::Result<Option<Obstacle>> {
-    use rustix::fs::StatVfsMountFlags;
-    use rustix::process::{getgid, getuid};
-
-    const SET_USER_ID: u32 = 0o4000;
-    /// Without the right to execute for the group, the bit means mandatory locking.
-    const SET_GROUP_ID: u32 = 0o2010;
-
     let status = path.metadata()?;
     let is_ignored = rustix::thread::no_new_privs()?
         || rustix::fs::statvfs(path)?
@@ -186,10 +181,8 @@ pub(crate) fn privilege(path: &Path) -> io::Result<Option<Obstacle>> {
     if is_ignored {
         return Ok(None);
     }
-    let mode = status.mode();
-    if mode & SET_USER_ID != 0 && status.uid() != getuid().as_raw()
-        || mode & SET_GROUP_ID == SET_GROUP_ID && status.gid() != getgid().as_raw()
-    {
+    let file = (status.mode(), status.uid(), status.gid());
+    if sets_id(file, (getuid().as_raw(), getgid().as_raw())) {
         return Ok(Some(Obstacle::SetId));
     }
     // Root has every capability, and gains none.
@@ -197,6 +190,19 @@ pub(crate) fn privilege(path: &Path) -> io::Result<Option<Obstacle>> {
     let has_capabilities = !getuid().is_root()
         && rustix::fs::getxattr(path, "security.capability", &mut none).is_ok_and(|len| len > 0);
     Ok(has_capabilities.then_some(Obstacle::Capabilities))
+}
+
+/// Whether a file of this mode, user and group changes these of a process.
+const fn sets_id(
+    (mode, file_user, file_group): (u32, u32, u32),
+    (user, group): (u32, u32),
+) -> bool {
+    const SET_USER_ID: u32 = 0o4000;
+    /// Without the right to execute for the group, the bit means mandatory locking.
+    const SET_GROUP_ID: u32 = 0o2010;
+
+    mode & SET_USER_ID != 0 && file_user != user
+        || mode & SET_GROUP_ID == SET_GROUP_ID && file_group != group
 }
 
 #[cfg(test)]

@@ -147,25 +147,19 @@ fn this_very_program_is_one_that_is_reached() {
 
 #[test]
 fn privileges_of_another_user_keep_the_shim_out() {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let folder = std::env::temp_dir().join(format!("socks6-elf-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = folder.join("program");
-    std::fs::write(&file, "").unwrap();
-    let of_mode = |mode| {
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-        privilege(&file).unwrap()
-    };
-    assert_eq!(of_mode(0o755), None);
-    // Our own: no privilege is gained.
-    assert_eq!(of_mode(0o6755), None);
-    let changed = std::os::unix::fs::chown(&file, Some(65534), Some(65534));
-    if changed.is_ok() {
-        assert_eq!(of_mode(0o4755), Some(Obstacle::SetId));
-        assert_eq!(of_mode(0o2755), Some(Obstacle::SetId));
-        assert_eq!(of_mode(0o2745), None); // mandatory locking
-        assert_eq!(of_mode(0o755), None);
+    let own = (1000, 100);
+    for (file, expected) in [
+        ((0o100755, 0, 0), false),
+        ((0o104755, 0, 0), true),
+        ((0o104755, 1000, 0), false), // gains nothing
+        ((0o102755, 0, 0), true),
+        ((0o102745, 0, 0), false), // mandatory locking
+        ((0o102755, 0, 100), false),
+        ((0o106755, 1000, 100), false),
+        ((0o106755, 1000, 0), true),
+    ] {
+        assert_eq!(sets_id(file, own), expected, "{file:?}");
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(privilege(Path::new("/proc/self/exe")).unwrap(), None);
+    privilege(Path::new("/no/such/file")).unwrap_err();
 }
