@@ -11,9 +11,12 @@
     reason = "these are tests"
 )]
 
+mod errors;
 mod families;
 mod four_cases;
+mod launcher;
 mod names;
 mod processes;
 mod signals;
+mod strangers;
 mod table;

@@ -96,6 +96,12 @@ impl Namespace {
         ip_batch(&["-n", &self.name], lines);
     }
 
+    /// The processes that run in it.
+    #[must_use]
+    pub fn pids(&self) -> Vec<String> {
+        pids(&self.name)
+    }
+
     /// Asks the kernel for a route to an address, by `ip route get`.
     ///
     /// # Errors
@@ -151,17 +157,25 @@ pub(crate) fn ip_batch(options: &[&str], lines: &str) {
     );
 }
 
+fn pids(namespace: &str) -> Vec<String> {
+    let done = Command::new(IP)
+        .args(["netns", "pids", namespace])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&done.stdout)
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Kills whatever still runs in a namespace and takes the namespace away. Errors are no matter: two may be at it.
 fn remove(name: &str) {
-    let pids = Command::new(IP).args(["netns", "pids", name]).output();
-    for pid in pids
+    for pid in pids(name)
         .iter()
-        .flat_map(|done| std::str::from_utf8(&done.stdout))
-        .flat_map(str::lines)
+        .flat_map(|pid| pid.parse())
+        .filter_map(Pid::from_raw)
     {
-        if let Some(pid) = pid.trim().parse().ok().and_then(Pid::from_raw) {
-            _ = kill_process(pid, Signal::KILL);
-        }
+        _ = kill_process(pid, Signal::KILL);
     }
     drop(Command::new(IP).args(["netns", "del", name]).output());
     drop(fs::remove_dir_all(Path::new(ETC).join(name)));

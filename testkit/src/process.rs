@@ -83,7 +83,9 @@ impl Service {
 
     /// Sends a signal to it and to what it started.
     pub fn signal(&self, signal: Signal) {
-        signal_group(&self.child, signal);
+        if let Some(group) = Pid::from_raw(self.child.id().cast_signed()) {
+            _ = kill_process_group(group, signal); // it may be gone
+        }
     }
 
     /// Waits for its end.
@@ -99,13 +101,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         drop(self.child.wait());
-    }
-}
-
-/// Signals the process group that `child` leads.
-pub(crate) fn signal_group(child: &Child, signal: Signal) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        _ = kill_process_group(group, signal); // it may be gone
     }
 }
 

@@ -6,15 +6,16 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::artefacts::artefacts;
 use crate::netns::Namespace;
-use crate::process::signal_group;
 use crate::topology::Topology;
 
 /// The environment that puts a program under libsocks6.so.
@@ -79,9 +80,11 @@ pub struct Victim<'t> {
 /// A program that runs.
 #[derive(Debug)]
 pub struct RunningVictim {
-    child: Child,
+    group: Option<Pid>,
     started: Instant,
     limit: Duration,
+    /// Its end, from the thread that waits for it: whoever runs several finds out about each when it happens.
+    end: Receiver<(ExitStatus, Instant)>,
     stdout: PathBuf,
     stderr: PathBuf,
 }
@@ -178,7 +181,7 @@ impl<'t> Victim<'t> {
         command
             .env("LC_ALL", "C.UTF-8")
             .env("GIT_TERMINAL_PROMPT", "0");
-        let child = command
+        let mut child = command
             .args(self.environment.iter().map(assignment))
             .args(&self.argv)
             .current_dir(self.dir)
@@ -187,10 +190,14 @@ impl<'t> Victim<'t> {
             .process_group(0)
             .spawn()
             .unwrap();
+        let (group, started) = (Pid::from_raw(child.id().cast_signed()), Instant::now());
+        let (ended, end) = sync_channel(1);
+        thread::spawn(move || ended.send((child.wait().unwrap(), Instant::now())));
         RunningVictim {
-            child,
-            started: Instant::now(),
+            group,
+            started,
             limit: self.limit,
+            end,
             stdout,
             stderr,
         }
@@ -204,10 +211,10 @@ impl<'t> Victim<'t> {
 }
 
 impl RunningVictim {
-    /// Its process id.
+    /// How much it has written to stdout so far.
     #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    pub fn stdout_octets(&self) -> u64 {
+        fs::metadata(&self.stdout).map_or(0, |file| file.len())
     }
 
     /// What it has written to stdout so far.
@@ -218,17 +225,12 @@ impl RunningVictim {
 
     /// Waits for its end, no longer than its limit.
     #[must_use]
-    pub fn finish(mut self) -> Outcome {
-        let ending = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.into();
-            }
-            if self.started.elapsed() > self.limit {
-                break Ending::Hung;
-            }
-            std::thread::sleep(Duration::from_millis(2));
+    pub fn finish(self) -> Outcome {
+        let left = self.limit.saturating_sub(self.started.elapsed());
+        let (ending, took) = match self.end.recv_timeout(left) {
+            Ok((status, at)) => (status.into(), at - self.started),
+            Err(_) => (Ending::Hung, self.started.elapsed()),
         };
-        let took = self.started.elapsed();
         let stderr = String::from_utf8_lossy(&fs::read(&self.stderr).unwrap()).into_owned();
         Outcome {
             ending,
@@ -242,8 +244,9 @@ impl RunningVictim {
 impl Drop for RunningVictim {
     fn drop(&mut self) {
         // What it started and left running goes too.
-        signal_group(&self.child, Signal::KILL);
-        drop(self.child.wait());
+        if let Some(group) = self.group {
+            _ = kill_process_group(group, Signal::KILL);
+        }
     }
 }
 

@@ -1,0 +1,123 @@
+//! The command that a user types: `socks6 run`.
+
+use std::time::Duration;
+
+use testkit::{Ending, Families, Namespace, Origin, Outcome, SERVER, Topology, artefacts, until};
+
+fn socks6() -> String {
+    artefacts().launcher.display().to_string()
+}
+
+/// "The command lines that the documents promise": `socks6 run --gateway HOST:PORT -- any-legacy-app args...`.
+#[test]
+fn run_takes_a_program_to_the_other_family() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let gateway = topology.start_gateway();
+    let outcome = run(
+        &topology,
+        &["--gateway", "192.0.2.1:1080"],
+        &["/usr/bin/curl", "-sS", SERVER],
+    );
+    outcome.expect_ok();
+    assert!(
+        outcome.stdout().contains("you come from 2001:db8:2::1"),
+        "{outcome}"
+    );
+    assert_eq!(gateway.relays_to(SERVER).len(), 1);
+}
+
+fn run(topology: &Topology, options: &[&str], command: &[&str]) -> Outcome {
+    let launcher = socks6();
+    let argv = [&[&*launcher, "run"], options, &["--"], command].concat();
+    topology.victim(argv).run()
+}
+
+/// The gateway may be named by host name, here one of /etc/hosts.
+#[test]
+fn run_finds_the_gateway_by_name() {
+    let Some(topology) = Topology::new(Families::V6, Families::V4) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let _gateway = topology.start_gateway();
+    topology
+        .client
+        .etc("hosts", "127.0.0.1 localhost\n2001:db8:1::1 gw.example\n");
+    let outcome = run(
+        &topology,
+        &["--gateway", "gw.example:1080"],
+        &["/usr/bin/curl", "-sS", SERVER],
+    );
+    assert!(
+        outcome.stdout().contains("you come from 198.51.100.1"),
+        "{outcome}"
+    );
+}
+
+/// The launcher "passes signals and the exit status through".
+#[test]
+fn run_ends_as_its_command_ends() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let gateway = ["--gateway", "192.0.2.1:1080"];
+    for (command, ending) in [
+        ("exit 0", Ending::Exit(0)),
+        ("exit 42", Ending::Exit(42)),
+        ("kill -s TERM $$", Ending::Signal(15)),
+    ] {
+        let outcome = run(&topology, &gateway, &["/bin/sh", "-c", command]);
+        assert_eq!(outcome.ending, ending, "{command}: {outcome}");
+    }
+    let missing = run(&topology, &gateway, &["/nonexistent"]);
+    assert_eq!(missing.ending, Ending::Exit(127), "{missing}");
+}
+
+/// DESIGN §1: "With no gateway configured, `socks6 run` starts a private one … for as long as any process of the run lives …
+/// and says so in one line on stderr; `--strict` refuses instead."
+#[test]
+fn run_without_a_gateway_has_a_private_one_for_as_long_as_it_lives() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let launcher = socks6();
+    // Beside the gateway, where both families are: this is the machine of a newcomer.
+    let on_dual_stack = |argv: &[&str]| {
+        topology
+            .neighbour([&[&*launcher, "run"], argv].concat())
+            .run()
+    };
+    let outcome = on_dual_stack(&["--", "/usr/bin/curl", "-4", "-sS", SERVER]);
+    assert!(
+        outcome.stdout().contains("you come from 2001:db8:2::1"),
+        "{outcome}"
+    );
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    until(Duration::from_secs(5), "the private gateway's end", || {
+        running(&topology.gateway, "socks6-gateway")
+            .is_empty()
+            .then_some(())
+    });
+
+    let strict = on_dual_stack(&["--strict", "--", "/usr/bin/curl", "-sS", SERVER]);
+    assert_eq!(strict.ending, Ending::Exit(125), "{strict}");
+    assert_eq!(strict.stdout(), "");
+}
+
+/// The pids of the programs of this name in a namespace.
+fn running(namespace: &Namespace, name: &str) -> Vec<String> {
+    let of =
+        |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    namespace
+        .pids()
+        .into_iter()
+        .filter(|pid| of(pid).contains(name))
+        .collect()
+}
