@@ -11,8 +11,8 @@ PATH=$PATH:/usr/sbin:/sbin # where an ordinary user's PATH lacks ip and the like
 
 build_packages=(gcc libc6-dev)
 demo_packages=(iproute2 dnsmasq-base)
-test_packages=("${demo_packages[@]}" binutils curl dante-server git libc-bin microsocks netcat-openbsd
-    openssh-client openssh-server python3 wget)
+test_packages=("${demo_packages[@]}" binutils curl dante-server git microsocks netbase netcat-openbsd
+    openssh-client openssh-server procps python3 wget)
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -119,7 +119,7 @@ end_job() {
     local signal
     for signal in TERM KILL; do
         as_root kill -s "$signal" -- "-$job" 2>/dev/null || break
-        for _ in {1..20}; do
+        for _ in {1..50}; do
             as_root kill -s 0 -- "-$job" 2>/dev/null || break 2
             sleep 0.1
         done
@@ -148,7 +148,7 @@ remove_namespaces() {
 clean_up() {
     local status=$?
     trap - EXIT
-    trap '' INT TERM HUP # once is enough
+    trap '' INT TERM HUP PIPE # once is enough, and whoever read our output may be gone
     set +e
     end_job
     remove_policy
