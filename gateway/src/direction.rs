@@ -109,9 +109,10 @@ impl<'a> Direction<'a> {
 
     /// Whether [`pump`](Self::pump) has something to do, by what poll said of the two sockets.
     pub(crate) fn is_due(&self, source: PollFlags, sink: PollFlags) -> bool {
+        let dead = PollFlags::ERR | PollFlags::HUP;
         match self.wants {
-            Wants::Read => !source.is_empty(),
-            Wants::Write => !sink.is_empty(),
+            Wants::Read => source.intersects(PollFlags::IN | dead),
+            Wants::Write => sink.intersects(PollFlags::OUT | dead),
             Wants::Nothing => false,
         }
     }

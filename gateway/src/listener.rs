@@ -22,6 +22,7 @@ use crate::Shared;
 use crate::config::Listen;
 use crate::serve::serve;
 use crate::shutdown::Event;
+use crate::sys;
 
 /// What getaddrinfo(3) needs with the usual modules of nsswitch, several times over. The relay
 /// itself is content with 32 KiB; what is not touched costs address space only.
@@ -91,10 +92,7 @@ impl Listener {
             return Ok(());
         }
         let listener = Arc::clone(self);
-        let started = thread::Builder::new()
-            .name("relay".to_owned())
-            .stack_size(STACK_OCTETS)
-            .spawn(move || listener.work());
+        let started = sys::spawn(STACK_OCTETS, move || listener.work());
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             if !self.is_short_of_threads.swap(true, Ordering::Relaxed) {

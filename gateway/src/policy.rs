@@ -161,3 +161,193 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
     Some(Ipv4Addr::new(a, b, c, d))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(allow_clients: &[&str], allow_destinations: &[&str]) -> Policy {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        Policy {
+            allow_clients: nets(allow_clients),
+            allow_destinations: nets(allow_destinations),
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn clients_are_those_of_the_list_or_all() {
+        assert!(policy(&[], &[]).allows_client(ip("192.0.2.1")));
+        let listed = policy(&["192.0.2.0/24", "2001:db8::/32"], &[]);
+        for (client, is_allowed) in [
+            ("192.0.2.255", true),
+            ("192.0.3.1", false),
+            ("2001:db8:ffff::1", true),
+            ("2001:db9::1", false),
+        ] {
+            assert_eq!(listed.allows_client(ip(client)), is_allowed, "{client}");
+        }
+    }
+
+    #[test]
+    fn connect_is_the_only_command() {
+        assert!(Policy::allows_command(Cmd::CONNECT));
+        for cmd in [Cmd::BIND, Cmd::UDP_ASSOCIATE, Cmd::RESOLVE, Cmd(0x09)] {
+            assert!(!Policy::allows_command(cmd), "{cmd}");
+        }
+    }
+
+    #[test]
+    fn each_default_denial_has_its_edges() {
+        let denied = [
+            (Denial::Loopback, "127.0.0.0", "127.255.255.255"),
+            (Denial::Unspecified, "0.0.0.0", "0.255.255.255"),
+            (Denial::LinkLocal, "169.254.0.0", "169.254.255.255"),
+            (Denial::Multicast, "224.0.0.0", "239.255.255.255"),
+            (Denial::Broadcast, "255.255.255.255", "255.255.255.255"),
+            (Denial::Metadata, "169.254.169.254", "169.254.169.254"),
+            (Denial::Fake, "198.18.0.0", "198.19.255.255"),
+            (Denial::Loopback, "::1", "::1"),
+            (Denial::Unspecified, "::", "::"),
+            (
+                Denial::LinkLocal,
+                "fe80::",
+                "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+            (
+                Denial::Multicast,
+                "ff00::",
+                "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+            ),
+            (Denial::Metadata, "fd00:ec2::254", "fd00:ec2::23"),
+            (Denial::Fake, "100::", "100::ffff:ffff:ffff:ffff"),
+        ];
+        for (denial, first, last) in denied {
+            for address in [first, last] {
+                let verdict = policy(&[], &[]).judge_address(ip(address), &[]);
+                assert_eq!(verdict, Err(denial), "{address}");
+            }
+        }
+        for address in [
+            "1.0.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "10.0.0.1",
+            "192.168.0.1",
+            "198.17.255.255",
+            "198.20.0.0",
+            "223.255.255.255",
+            "fd00::1",
+            "fec0::1",
+            "100:0:0:1::",
+            "2001:db8::1",
+        ] {
+            assert_eq!(
+                policy(&[], &[]).judge_address(ip(address), &[]),
+                Ok(()),
+                "{address}"
+            );
+        }
+    }
+
+    /// Every v6 address in which `v4` can hide.
+    fn forms(v4: &str) -> [String; 7] {
+        let [a, b, c, d] = v4.parse::<Ipv4Addr>().unwrap().octets();
+        let groups = format!("{a:02x}{b:02x}:{c:02x}{d:02x}");
+        [
+            format!("::ffff:{v4}"),
+            format!("::{v4}"),
+            format!("::ffff:0:{v4}"),
+            format!("64:ff9b::{v4}"),
+            format!("64:ff9b:1::{v4}"),
+            format!("2002:{groups}::"),
+            format!("2002:{groups}::1"),
+        ]
+    }
+
+    #[test]
+    fn no_form_of_an_address_is_a_way_round_its_denial() {
+        let own = [ip("192.0.2.9")];
+        for (v4, denial) in [
+            ("127.0.0.1", Denial::Loopback),
+            ("169.254.169.254", Denial::Metadata),
+            ("169.254.1.1", Denial::LinkLocal),
+            ("224.0.0.1", Denial::Multicast),
+            ("198.18.0.1", Denial::Fake),
+            ("192.0.2.9", Denial::Own),
+        ] {
+            for form in forms(v4) {
+                let verdict = policy(&[], &[]).judge_address(ip(&form), &own);
+                assert_eq!(verdict, Err(denial), "{form}");
+            }
+        }
+        for form in forms("192.0.2.1") {
+            assert_eq!(
+                policy(&[], &[]).judge_address(ip(&form), &own),
+                Ok(()),
+                "{form}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_gateways_own_addresses_are_denied_unless_allowed() {
+        let own = [ip("192.0.2.9"), ip("2001:db8::9")];
+        for address in ["192.0.2.9", "2001:db8::9"] {
+            let verdict = policy(&[], &[]).judge_address(ip(address), &own);
+            assert_eq!(verdict, Err(Denial::Own));
+            assert_eq!(
+                policy(&[], &[address]).judge_address(ip(address), &own),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_allowed_is_allowed_as_it_is_written_and_no_further() {
+        let policy = policy(&[], &["127.0.0.0/8"]);
+        let judge = |address: &str| policy.judge_address(ip(address), &[]);
+        assert_eq!(judge("127.0.0.1"), Ok(()));
+        assert_eq!(judge("::ffff:127.0.0.1"), Ok(()), "v4-mapped is v4");
+        assert_eq!(judge("64:ff9b::127.0.0.1"), Err(Denial::Loopback));
+        assert_eq!(judge("::1"), Err(Denial::Loopback));
+        assert_eq!(judge("169.254.0.1"), Err(Denial::LinkLocal));
+    }
+
+    #[test]
+    fn localhost_is_loopback_by_whatever_spelling() {
+        let judge =
+            |policy: &Policy, name: &str| policy.judge_name(&Fqdn::new(name.as_bytes()).unwrap());
+        for name in [
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "www.localhost",
+            "a.b.LocalHost.",
+        ] {
+            assert_eq!(
+                judge(&policy(&[], &[]), name),
+                Err(Denial::Loopback),
+                "{name}"
+            );
+            assert_eq!(
+                judge(&policy(&[], &["127.0.0.0/8"]), name),
+                Ok(()),
+                "{name}"
+            );
+            assert_eq!(judge(&policy(&[], &["::1/128"]), name), Ok(()), "{name}");
+        }
+        for name in [
+            "localhost.example",
+            "mylocalhost",
+            "example.com",
+            ".",
+            "169.254.169.254",
+        ] {
+            assert_eq!(judge(&policy(&[], &[]), name), Ok(()), "{name}");
+        }
+    }
+}

@@ -259,3 +259,93 @@ fn settle(socket: BorrowedFd<'_>, deadline: Instant) {
         pause = pause.saturating_mul(2).min(Duration::from_millis(50));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    /// The outside end of a connection, and the end that is the relay's.
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let outside = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        outside
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        let inside = listener.accept().unwrap().0;
+        inside.set_nonblocking(true).unwrap();
+        (outside, inside)
+    }
+
+    #[test]
+    fn bulk_goes_through_a_pipe_and_a_quiet_relay_holds_neither_pipe_nor_buffer() {
+        let pools = Arc::new(Pools::default());
+        let (mut client, client_inside) = pair();
+        let (mut destination, destination_inside) = pair();
+        let relaying = thread::spawn({
+            let pools = Arc::clone(&pools);
+            move || {
+                let (client, destination) = (client_inside.as_fd(), destination_inside.as_fd());
+                relay(client, destination, b"early", &pools, None)
+            }
+        });
+        let mut early = [0; 5];
+        destination.read_exact(&mut early).unwrap();
+        assert_eq!(&early, b"early");
+
+        let bulk = vec![7; 8 << 20];
+        let sending = thread::spawn({
+            let (mut client, bulk) = (client.try_clone().unwrap(), bulk.clone());
+            move || client.write_all(&bulk).unwrap()
+        });
+        let mut received = vec![0; bulk.len()];
+        destination.read_exact(&mut received).unwrap();
+        assert!(received == bulk);
+        sending.join().unwrap();
+        thread::sleep(QUIET.saturating_mul(2));
+        assert_eq!(
+            pools.spare(),
+            (1, 1),
+            "buffers and pipes that have gone back"
+        );
+
+        destination.write_all(b"back").unwrap();
+        client.read_exact(&mut early[..4]).unwrap();
+        drop((client, destination));
+        let to_destination = 5 + (8 << 20);
+        let carried = Carried {
+            to_destination,
+            to_client: 4,
+            end: End::Orderly,
+        };
+        assert_eq!(relaying.join().unwrap(), carried);
+    }
+
+    #[test]
+    fn ends_are_words_for_the_log() {
+        for (end, text) in [
+            (End::Orderly, "orderly"),
+            (End::Idle, "idle-limit"),
+            (End::Broken(Side::Client, Errno::CONNRESET), "client-reset"),
+            (
+                End::Broken(Side::Destination, Errno::PIPE),
+                "destination-reset",
+            ),
+            (
+                End::Broken(Side::Destination, Errno::TIMEDOUT),
+                "destination-timed-out",
+            ),
+            (
+                End::Broken(Side::Client, Errno::HOSTUNREACH),
+                "client-errno-113",
+            ),
+        ] {
+            assert_eq!(end.to_string(), text);
+        }
+    }
+}

@@ -1,12 +1,13 @@
-//! The three things for which libc has to be asked directly: names, the host's own addresses, and
-//! how much of a stream the kernel still holds.
+//! What libc has to be asked for directly: names, the host's own addresses, how much of a stream the
+//! kernel still holds, and threads that take no more memory than they need.
 #![expect(
     unsafe_code,
-    reason = "libc's resolver and interface lists are C structures"
+    reason = "lists of the resolver and of the interfaces are C structures, and pthread_create is C"
 )]
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -88,6 +89,69 @@ pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::try_from(octets).unwrap_or(0))
 }
 
+/// Starts a thread that nobody joins. `run` must not panic: there is nowhere to unwind to.
+///
+/// std's threads map a stack for signal handlers besides their own. That is two more mappings of a
+/// limited number (vm.max_map_count) for each relay, and where that number is reached in between the
+/// whole process aborts, whereas here all that can fail has failed before the thread exists.
+pub(crate) fn spawn(stack_octets: usize, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    extern "C" fn start(run: *mut c_void) -> *mut c_void {
+        // SAFETY: a `Run` that was leaked for this thread alone, a few lines below.
+        let run = unsafe { Box::from_raw(run.cast::<Run>()) };
+        run();
+        ptr::null_mut()
+    }
+    type Run = Box<dyn FnOnce() + Send>;
+
+    let attributes = Attributes::new(stack_octets)?;
+    let run: *mut Run = Box::into_raw(Box::new(Box::new(run)));
+    let mut thread: libc::pthread_t = 0;
+    // SAFETY: the attributes are initialised, `thread` is ours to be written to, and `start` takes
+    // what it is given.
+    let errno = unsafe {
+        libc::pthread_create(&raw mut thread, &raw const attributes.0, start, run.cast())
+    };
+    if errno != 0 {
+        // SAFETY: no thread has been started, so this is still the only pointer to it.
+        drop(unsafe { Box::from_raw(run) });
+        return Err(io::Error::from_raw_os_error(errno));
+    }
+    Ok(())
+}
+
+struct Attributes(libc::pthread_attr_t);
+
+impl Attributes {
+    fn new(stack_octets: usize) -> io::Result<Self> {
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: `attributes` is ours to be initialised.
+        check(unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) })?;
+        // SAFETY: initialised by the line above, which would have failed otherwise.
+        let mut attributes = Self(unsafe { attributes.assume_init() });
+        // SAFETY: an initialised attribute object, here and in the next call.
+        check(unsafe { libc::pthread_attr_setstacksize(&raw mut attributes.0, stack_octets) })?;
+        let detached = libc::PTHREAD_CREATE_DETACHED;
+        // SAFETY: as above.
+        check(unsafe { libc::pthread_attr_setdetachstate(&raw mut attributes.0, detached) })?;
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised by `new`, and destroyed once.
+        unsafe { libc::pthread_attr_destroy(&raw mut self.0) };
+    }
+}
+
+fn check(errno: c_int) -> io::Result<()> {
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+}
+
 /// An IP address out of a C one; `None` if it is null or of another family.
 ///
 /// # Safety
@@ -136,6 +200,14 @@ mod tests {
             [libc::EAI_NONAME, libc::EAI_AGAIN].contains(&eai.code),
             "{eai:?}"
         );
+    }
+
+    #[test]
+    fn a_thread_runs_what_it_was_given() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        spawn(256 << 10, move || sender.send(7).unwrap()).unwrap();
+        assert_eq!(receiver.recv().unwrap(), 7);
+        assert!(spawn(1, || ()).is_err(), "a stack of one octet");
     }
 
     #[test]

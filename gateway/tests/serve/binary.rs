@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{PATIENCE, connect, echo, nobody, read, read_reply, request, until};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_socks6-gateway");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_socks6-gateway");
 
 /// A running socks6-gateway, killed with this value.
 pub(crate) struct Binary {
@@ -22,13 +22,13 @@ pub(crate) struct Binary {
 
 impl Binary {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        Self::start_limited(":", arguments)
+        Self::start_by("exec \"$@\"", BINARY, arguments)
     }
 
-    /// After this shell command, which is one that lowers a limit.
-    pub(crate) fn start_limited(limit: &str, arguments: &[&str]) -> Self {
+    /// By a shell script that ends with `exec … "$@"`, after it has lowered a limit, say.
+    pub(crate) fn start_by(script: &str, binary: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("{limit}; exec \"$@\""), "sh", BINARY]);
+        command.args(["-c", script, "sh", binary]);
         if !arguments.contains(&"--listen") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -112,8 +112,8 @@ impl Binary {
 
 impl Drop for Binary {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 

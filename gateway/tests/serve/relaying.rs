@@ -67,8 +67,8 @@ fn the_destination_ends_its_stream_and_still_gets_all_of_the_clients() {
 #[test]
 fn an_echo_of_64_mib_survives_a_client_that_reads_late() {
     let gateway = Running::new();
-    let mut client = gateway.relay_to(echo());
     let sent = pattern(64 * MIB, 4);
+    let mut client = gateway.relay_to(echo());
     let writer = thread::spawn({
         let (client, sent) = (client.try_clone().unwrap(), sent.clone());
         move || {
