@@ -53,6 +53,7 @@ macro_rules! assert_on_the_wire {
             buf[len_octets..].iter().all(|&octet| octet == 0xEE),
             "written past the end"
         );
+        assert_eq!(message.encode(&mut buf[..len_octets]), Ok(len_octets));
         for len in 0..len_octets {
             let no_room = WireError::NoRoom { needed: len_octets };
             assert_eq!(message.encode(&mut buf[..len]), Err(no_room));
@@ -70,6 +71,9 @@ macro_rules! assert_round_trip {
     }};
 }
 pub(crate) use assert_round_trip;
+
+/// 2001:db8::1, as the wire has it.
+pub(crate) const V6: [u8; 16] = [0x20, 0x01, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
 pub(crate) fn by_name(name: &[u8], port: u16) -> Destination {
     Destination {

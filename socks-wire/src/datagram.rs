@@ -30,7 +30,7 @@ impl DatagramHeader {
     /// # Errors
     /// [`WireError::Atyp`] and what [`Fqdn::new`](crate::Fqdn::new) gives.
     pub fn parse(datagram: &[u8]) -> Result<Parsed<Self>, WireError> {
-        Reader::parse(datagram, 7, |reader| {
+        Reader::parse(datagram, 8, |reader| {
             let [_rsv, _rsv_2, frag] = reader.array()?;
             Ok(Self {
                 frag: Frag(frag),

@@ -138,3 +138,75 @@ impl<'a> Reader<'a> {
         Stop::More(end.saturating_sub(self.octets.len()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Parsed::More;
+    use crate::{check::*, *};
+
+    /// The shortest message of each kind is whole, and nothing yet asks for all of it.
+    macro_rules! assert_shortest {
+        ($Message:ident, $message:expr, $len_octets:expr) => {{
+            assert_eq!($Message::parse(&[]), Ok(More($len_octets)));
+            let mut buf = [0; 16];
+            assert_eq!($message.encode(&mut buf), Ok($len_octets));
+            assert_on_the_wire!($Message, $message, buf[..$len_octets]);
+        }};
+    }
+
+    /// One receive for as much as is sure to come, not one for each field.
+    #[test]
+    fn nothing_yet_asks_for_the_shortest_message() {
+        assert_shortest!(Greeting, Greeting::new(&[]).unwrap(), 2);
+        assert_shortest!(Selection, Selection { method: Method(0) }, 2);
+        assert_shortest!(Credentials, Credentials::new(b"a", b"b").unwrap(), 5);
+        assert_shortest!(Status, Status(0), 2);
+        let destination = by_name(b"a", 1);
+        assert_shortest!(
+            Request,
+            Request {
+                cmd: Cmd(1),
+                destination
+            },
+            8
+        );
+        assert_shortest!(
+            DatagramHeader,
+            DatagramHeader {
+                frag: Frag(0),
+                destination
+            },
+            8
+        );
+        let bound = Bound {
+            address: destination.address,
+            port: 1,
+        };
+        assert_shortest!(Reply, Reply { rep: Rep(0), bound }, 8);
+    }
+
+    #[test]
+    fn nothing_yet_asks_for_the_shortest_message_of_socks4() {
+        use v4::{Cd, Reply, Request, UserId};
+        let (destination, user_id) = (by_address("192.0.2.1:80"), UserId::EMPTY);
+        assert_shortest!(
+            Request,
+            Request {
+                cmd: Cmd(1),
+                destination,
+                user_id
+            },
+            9
+        );
+        let ip = [192, 0, 2, 1].into();
+        assert_shortest!(
+            Reply,
+            Reply {
+                cd: Cd(0),
+                port: 80,
+                ip
+            },
+            8
+        );
+    }
+}

@@ -56,7 +56,7 @@ impl Request {
     /// # Errors
     /// [`WireError::Version`], [`WireError::Atyp`] and what [`Fqdn::new`](crate::Fqdn::new) gives.
     pub fn parse(octets: &[u8]) -> Result<Parsed<Self>, WireError> {
-        Reader::parse(octets, 7, |reader| {
+        Reader::parse(octets, 8, |reader| {
             reader.version(VER)?;
             let [cmd, _rsv] = reader.array()?;
             Ok(Self {

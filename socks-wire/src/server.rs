@@ -85,7 +85,7 @@ pub struct ServerHandshake {
     state: State,
     /// The client's message, or our answer to it.
     buf: [u8; BUF_OCTETS],
-    /// Octets of `buf` in use.
+    /// Octets of `buf` in use; of a client's message, perhaps with some of what followed it.
     len: usize,
 }
 
@@ -100,14 +100,14 @@ const _: () = assert!(
 #[derive(Debug, Clone, Copy)]
 enum State {
     Receive(Due),
-    /// `buf` holds the credentials, whole.
+    /// `buf` begins with the credentials, whole.
     Authenticate,
     /// `buf` holds the answer, of which `at` octets are sent.
     Send {
         at: usize,
         then: Then,
     },
-    /// `buf` holds the request, whole.
+    /// `buf` begins with the request, whole.
     Request,
     Fail(HandshakeError),
 }
@@ -210,7 +210,6 @@ impl ServerHandshake {
                 message,
                 len_octets,
             }) => {
-                self.len = len_octets;
                 self.follow(message);
                 len_octets.saturating_sub(had)
             }
@@ -243,7 +242,8 @@ impl ServerHandshake {
         self.octets().first() == Some(&v4::VN)
     }
 
-    /// Adds to `buf` what there is room for. It may go beyond the message, which `received` mends.
+    /// Adds to `buf` what there is room for. It may go beyond the message: no parser looks there, and
+    /// `received` counts only the message.
     fn fill(&mut self, octets: &[u8]) -> usize {
         let room = self.buf.get_mut(self.len..).unwrap_or_default();
         let taken = octets.len().min(room.len());

@@ -50,7 +50,7 @@ impl<'a> Credentials<'a> {
     /// # Errors
     /// [`WireError::Version`], [`WireError::UserLength`] and [`WireError::PasswordLength`].
     pub fn parse(octets: &'a [u8]) -> Result<Parsed<Self>, WireError> {
-        Reader::parse(octets, 3, |reader| {
+        Reader::parse(octets, 5, |reader| {
             reader.version(VER)?;
             Ok(Self::new(reader.counted()?, reader.counted()?)?)
         })

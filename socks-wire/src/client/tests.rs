@@ -96,17 +96,18 @@ fn tell_in_pieces(setting: (&Destination, Option<Credentials<'_>>), incoming: &[
 fn connect_by_name_without_authentication() {
     let destination = by_name(b"a.example", 443);
     let incoming = octets(&[
-        &[0x05, 0x00],                        // VER METHOD: none
-        &[0x05, 0x00, 0x00],                  // VER REP RSV: succeeded
-        &[0x01, 198, 51, 100, 7, 0x9C, 0x40], // ATYP BND.ADDR BND.PORT
+        &[0x05, 0x00],            // VER METHOD: none
+        &[0x05, 0x00, 0x00],      // VER REP RSV: succeeded
+        &[0x01, 198, 51, 100, 7], // ATYP BND.ADDR
+        &[0x9C, 0x40],            // BND.PORT
     ]);
     let story = tell_in_pieces((&destination, None), &incoming);
     let said = octets(&[
         &[0x05, 1, 0x00],    // VER NMETHODS METHODS: none
         &[0x05, 0x01, 0x00], // VER CMD RSV: CONNECT
-        &[0x03, 9],
-        b"a.example",
-        &[0x01, 0xBB], // ATYP DST.ADDR DST.PORT
+        &[0x03, 9],          // ATYP: DOMAINNAME, its length
+        b"a.example",        // DST.ADDR
+        &[0x01, 0xBB],       // DST.PORT
     ]);
     assert_eq!(story.said, said);
     assert_eq!(story.end, Some(Ok(bound("198.51.100.7:40000"))));
@@ -126,15 +127,13 @@ fn connect_with_password() {
     let story = tell_in_pieces((&destination, alice()), &incoming);
     let said = octets(&[
         &[0x05, 2, 0x00, 0x02], // VER NMETHODS METHODS: none, password
-        &[0x01, 5],
-        b"alice",
-        &[6],
-        b"secret",           // VER ULEN UNAME PLEN PASSWD
-        &[0x05, 0x01, 0x00], // VER CMD RSV: CONNECT
-        &[
-            0x04, 0x20, 0x01, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
-        ], // ATYP DST.ADDR
-        &[0x00, 80],         // DST.PORT
+        &[0x01],                // VER
+        b"\x05alice",           // ULEN UNAME
+        b"\x06secret",          // PLEN PASSWD
+        &[0x05, 0x01, 0x00],    // VER CMD RSV: CONNECT
+        &[0x04],                // ATYP: IP V6
+        &V6,                    // DST.ADDR
+        &[0x00, 80],            // DST.PORT
     ]);
     assert_eq!(story.said, said);
     assert_eq!(story.end, Some(Ok(Bound::UNSPECIFIED)));

@@ -101,9 +101,9 @@ fn connect_by_name_and_early_data() {
     let story = none(&[
         &[0x05, 2, 0x02, 0x00], // VER NMETHODS METHODS: password, none
         &[0x05, 0x01, 0x00],    // VER CMD RSV: CONNECT
-        &[0x03, 9],
-        b"a.example",
-        &[0x01, 0xBB], // ATYP DST.ADDR DST.PORT
+        &[0x03],                // ATYP: DOMAINNAME
+        b"\x09a.example",       // its length, DST.ADDR
+        &[0x01, 0xBB],          // DST.PORT
         EARLY,
     ]);
     assert_eq!(story.said, [0x05, 0x00]); // VER METHOD: none
@@ -118,11 +118,10 @@ fn connect_by_name_and_early_data() {
 #[test]
 fn connect_with_password_and_early_data() {
     let story = password(&[
-        &[0x05, 2, 0x00, 0x02], // VER NMETHODS METHODS: none, password
-        &[0x01, 5],
-        b"alice",
-        &[6],
-        b"secret",                    // VER ULEN UNAME PLEN PASSWD
+        &[0x05, 2, 0x00, 0x02],       // VER NMETHODS METHODS: none, password
+        &[0x01],                      // VER
+        b"\x05alice",                 // ULEN UNAME
+        b"\x06secret",                // PLEN PASSWD
         &[0x05, 0x01, 0x00],          // VER CMD RSV: CONNECT
         &[0x01, 192, 0, 2, 1, 0, 80], // ATYP DST.ADDR DST.PORT
         EARLY,
