@@ -266,4 +266,17 @@ mod tests {
         ));
         std::fs::remove_dir_all(dir).expect("ours");
     }
+
+    /// After a boot the kernel counts cookies from the start, and a file on a disk is still there.
+    #[test]
+    fn a_connection_is_remembered_under_a_key_of_this_boot() {
+        let table = Table::private(&Ranges::default()).expect("memory");
+        let row = Connection {
+            asked: ([198, 18, 0, 1], 80).into(),
+            family: Family::V4,
+        };
+        table.remember(7, row).expect("room");
+        assert_eq!(table.recall(7), Some(row));
+        assert_eq!(connections::recall(&table.memory, &table.key, 7), None);
+    }
 }

@@ -37,7 +37,13 @@ pub(crate) fn open(path: &Path, pool: &Pool) -> Result<(Mapping, Key), TableErro
     // Each turn, somebody else has made or removed the file since we looked. That cannot go on for long.
     for _turn in 0..16 {
         match open_file(&path, OFlags::RDWR) {
-            Ok(file) => return attach(&file, pool),
+            Ok(file) => match attach(&file, pool) {
+                // Removed between these two calls.
+                Err(TableError::Foreign {
+                    why: Foreign::Links(0),
+                }) => {}
+                done => return done,
+            },
             Err(Errno::NOENT) => {}
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(Foreign::Kind.into()),
             Err(other) => return Err(other.into()),
@@ -128,11 +134,13 @@ fn fill(file: &File, size: u64, pool: &Pool) -> Result<(), TableError> {
 
 /// Makes the folder, closed to others; one that is there already must be so.
 pub(crate) fn make_private_folder(path: &Path) -> Result<(), TableError> {
-    // A folder's parent must be ours or, as /tmp, one in which others cannot move what is ours. With sudo,
+    // Nobody else may move what is ours: its parent is ours alone to write, or as /tmp is. With sudo,
     // $XDG_RUNTIME_DIR may be another user's: a folder of root's there would shut that user out.
     let parent = path.parent().ok_or(Foreign::Folder)?;
     let stat = rustix::fs::stat(&*c_string(parent)?)?;
-    if stat.st_uid != user() && stat.st_mode & 0o1000 == 0 {
+    let is_ours = stat.st_uid == user() && stat.st_mode & 0o022 == 0;
+    let is_sticky = stat.st_mode & 0o1000 != 0;
+    if !is_ours && !is_sticky {
         return Err(Foreign::Folder.into());
     }
     let path = c_string(path)?;
@@ -394,6 +402,13 @@ mod tests {
         }
         assert_eq!(mode(&open), 0o755);
         assert_eq!(make_private_folder(Path::new("/")), refused);
+        fs::set_permissions(&dir, Permissions::from_mode(0o770)).expect("ours");
+        assert_eq!(
+            make_private_folder(&dir.join("new")),
+            refused,
+            "others may write beside it"
+        );
+        fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("ours");
         let missing = make_private_folder(&dir.join("missing/socks6"));
         assert_eq!(missing, Err(TableError::Io(Errno::NOENT)));
         fs::remove_dir_all(dir).expect("ours");
@@ -434,9 +449,18 @@ mod tests {
                 "{outside}"
             );
         }
-        assert!(
-            mapping.at::<Record>(4096 - 8).is_ok(),
-            "over the border of two pages"
-        );
+    }
+
+    #[test]
+    fn a_record_over_the_border_of_two_pages_has_both() {
+        let mapping = Mapping::private(1 << 20).expect("memory");
+        let page = 1 << mapping.page_bits;
+        let present = |page: usize| {
+            mapping.is_whole || mapping.present[page / 64].load(Relaxed) >> (page % 64) & 1 == 1
+        };
+        assert!(mapping.is_whole || !present(9) && !present(10));
+        mapping.at::<Record>(10 * page - 8).expect("in bounds");
+        assert!(present(9) && present(10));
+        assert!(mapping.is_whole || !present(11));
     }
 }

@@ -1,4 +1,4 @@
-//! What the table must not do inside somebody else's process, once it is open: take heap, or touch errno.
+//! What the table must not do inside somebody else's process, once it is open: take heap, keep a descriptor, or touch errno.
 //! One test alone in its binary: the allocator counts whatever any thread does.
 #![allow(clippy::unwrap_used, reason = "a test")]
 #![expect(unsafe_code, reason = "an allocator that counts, and errno")]
@@ -22,6 +22,7 @@ fn an_open_table_takes_no_heap_and_leaves_errno_alone() {
         Table::private(&ranges).unwrap(),
     ];
     std::fs::remove_file(&path).unwrap();
+    assert_eq!(open_descriptors(), descriptors);
 
     for table in &tables {
         set_errno(77);
@@ -35,6 +36,10 @@ fn an_open_table_takes_no_heap_and_leaves_errno_alone() {
             table.len()
         );
     }
+}
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// Every call, with success and failure.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddrV6};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use fake_dns::{Connection, Family, Ranges, Table};
 
@@ -147,9 +148,11 @@ fn after_a_fork_each_sees_what_the_other_registers() {
             fork(|| assert!(table.register(b"grandchild.example").is_ok()));
         });
         assert_eq!(child.wait(), 0);
-        while table.len() < 3 {
+        let late = Instant::now() + Duration::from_secs(10);
+        while table.len() < 3 && Instant::now() < late {
             thread::yield_now();
         }
+        assert_eq!(table.len(), 3);
         let of_child = table.register(b"child.example").unwrap();
         assert_eq!(table.name(of_child).unwrap().as_bytes(), b"child.example");
         table.register(b"grandchild.example").unwrap();

@@ -66,8 +66,17 @@ pub(crate) fn numbered(i: u32) -> String {
 
 const ROLE: &str = "FAKE_DNS_TEST_ROLE";
 
+/// The role of this process, if it is a helper.
 pub(crate) fn role() -> Option<String> {
-    env::var(ROLE).ok()
+    let role = env::var(ROLE).ok()?;
+    end_by_itself();
+    Some(role)
+}
+
+/// So that the one who waits for this process does not wait for ever.
+fn end_by_itself() {
+    // SAFETY: no preconditions; SIGALRM ends the process.
+    unsafe { libc::alarm(60) };
 }
 
 /// What `FAKE_DNS_TEST_<name>` says.
@@ -182,6 +191,7 @@ pub(crate) fn fork(work: impl FnOnce()) -> Child {
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
+            end_by_itself();
             let result = panic::catch_unwind(panic::AssertUnwindSafe(work));
             // SAFETY: no preconditions.
             unsafe { libc::_exit(i32::from(result.is_err())) }
