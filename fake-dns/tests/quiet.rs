@@ -17,6 +17,7 @@ fn an_open_table_takes_no_heap_and_leaves_errno_alone() {
         ..Ranges::default()
     };
     let path = std::env::temp_dir().join(format!("fake-dns-quiet-{}", std::process::id()));
+    let descriptors = open_descriptors();
     let tables = [
         Table::open(&path, &ranges).unwrap(),
         Table::private(&ranges).unwrap(),
