@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{
@@ -30,7 +31,7 @@ const SPARE_PIPES: usize = 16;
 /// handed out: it is still in the cache.
 #[derive(Default)]
 pub(crate) struct Pools {
-    buffers: Mutex<Vec<Box<[u8]>>>,
+    buffers: Mutex<Vec<Vec<u8>>>,
     pipes: Mutex<Vec<Ends>>,
 }
 
@@ -43,12 +44,12 @@ struct Ends {
 impl Pools {
     pub(crate) fn buffer(&self) -> Buffer<'_> {
         let spare = self.buffers.lock().pop();
-        let octets = spare.unwrap_or_else(|| vec![0; BUFFER_OCTETS].into_boxed_slice());
+        // Not zeroed: an idle moment's buffer would touch 16 pages for a message of a few octets.
+        let octets = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_OCTETS));
         Buffer {
             pools: self,
             octets,
-            start: 0,
-            end: 0,
+            sent: 0,
         }
     }
 
@@ -104,47 +105,46 @@ impl Ends {
 /// 64 KiB of memory between a recv and a send.
 pub(crate) struct Buffer<'p> {
     pools: &'p Pools,
-    octets: Box<[u8]>,
-    start: usize,
-    end: usize,
+    /// Never more than [`BUFFER_OCTETS`], so that it is never moved.
+    octets: Vec<u8>,
+    sent: usize,
 }
 
 impl Buffer<'_> {
     pub(crate) fn len(&self) -> usize {
-        self.end.saturating_sub(self.start)
+        self.octets.len().saturating_sub(self.sent)
     }
 
     /// One recv into an empty buffer; 0 is the end of the stream.
     pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
         debug_assert_eq!(self.len(), 0, "octets not yet sent");
-        let (received, _) = recv(from, &mut *self.octets, RecvFlags::empty())?;
-        self.start = 0;
-        self.end = received;
+        self.octets.clear();
+        self.sent = 0;
+        let (received, _) = recv(from, spare_capacity(&mut self.octets), RecvFlags::empty())?;
         Ok(received)
     }
 
     /// As if `octets` had been received: at most [`BUFFER_OCTETS`], a caller's duty.
     pub(crate) fn preload(&mut self, octets: &[u8]) {
-        debug_assert!(octets.len() <= BUFFER_OCTETS, "octets would be lost");
-        for (room, octet) in self.octets.iter_mut().zip(octets) {
-            *room = *octet;
-        }
-        self.start = 0;
-        self.end = octets.len().min(BUFFER_OCTETS);
+        debug_assert!(octets.len() <= BUFFER_OCTETS, "a buffer that grows");
+        self.octets.clear();
+        self.sent = 0;
+        self.octets.extend_from_slice(octets);
     }
 
     /// One send of all there is.
     pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let waiting = self.octets.get(self.start..self.end).unwrap_or_default();
+        let waiting = self.octets.get(self.sent..).unwrap_or_default();
         let sent = send(to, waiting, SendFlags::NOSIGNAL)?;
-        self.start = self.start.saturating_add(sent);
+        self.sent = self.sent.saturating_add(sent);
         Ok(sent)
     }
 }
 
 impl Drop for Buffer<'_> {
     fn drop(&mut self) {
-        let octets = std::mem::take(&mut self.octets);
+        let mut octets = std::mem::take(&mut self.octets);
+        octets.clear();
         let mut spare = self.pools.buffers.lock();
         if spare.len() < SPARE_BUFFERS {
             spare.push(octets);
