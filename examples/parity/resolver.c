@@ -1,0 +1,110 @@
+/* The stub resolver's own functions, and the asynchronous getaddrinfo. */
+#define _GNU_SOURCE
+#include "parity.h"
+
+#include <arpa/nameser.h>
+#include <errno.h>
+#include <resolv.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static void say_answer(int len, const unsigned char *answer)
+{
+    if (len < 0)
+        say("-1 %s; ", h_errno_name(h_errno));
+    else if (len < NS_HFIXEDSZ)
+        say("%d octets; ", len);
+    else
+        say("rcode %d, %d answers; ", answer[3] & 15, answer[6] << 8 | answer[7]);
+}
+
+struct question {
+    const char *function, *name;
+    int type;
+};
+
+static void ask(const void *arg)
+{
+    const struct question *q = arg;
+    unsigned char answer[4096] = {0}, query[512];
+    struct __res_state state;
+    memset(&state, 0, sizeof state);
+    int len = -1;
+    h_errno = 0;
+    bool has_state = q->function[4] == 'n';
+    if (has_state && res_ninit(&state) != 0) {
+        say("res_ninit fails; ");
+        return;
+    }
+    if (strcmp(q->function, "res_query") == 0)
+        len = res_query(q->name, ns_c_in, q->type, answer, sizeof answer);
+    else if (strcmp(q->function, "res_search") == 0)
+        len = res_search(q->name, ns_c_in, q->type, answer, sizeof answer);
+    else if (strcmp(q->function, "res_querydomain") == 0)
+        len = res_querydomain("dual", "test", ns_c_in, q->type, answer, sizeof answer);
+    else if (strcmp(q->function, "res_nquery") == 0)
+        len = res_nquery(&state, q->name, ns_c_in, q->type, answer, sizeof answer);
+    else if (strcmp(q->function, "res_nsearch") == 0)
+        len = res_nsearch(&state, q->name, ns_c_in, q->type, answer, sizeof answer);
+    else if (strcmp(q->function, "res_nquerydomain") == 0)
+        len = res_nquerydomain(&state, "dual", "test", ns_c_in, q->type, answer, sizeof answer);
+    else {
+        int octets = res_mkquery(ns_o_query, q->name, ns_c_in, q->type, NULL, 0, NULL, query, sizeof query);
+        say("query of %d; ", octets);
+        len = has_state ? res_nsend(&state, query, octets, answer, sizeof answer)
+                        : res_send(query, octets, answer, sizeof answer);
+    }
+    say_answer(len, answer);
+    if (has_state)
+        res_nclose(&state);
+}
+
+static void ask_later(const void *arg)
+{
+    bool waits = arg != NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    static const char *const names[] = {DUAL, "127.0.0.1", "unknown.test", "localhost"};
+    struct gaicb requests[COUNT(names)], *list[COUNT(names)];
+    for (size_t i = 0; i < COUNT(names); i++) {
+        requests[i] = (struct gaicb){.ar_name = names[i], .ar_service = "80", .ar_request = &hints};
+        list[i] = &requests[i];
+    }
+    struct sigevent none = {.sigev_notify = SIGEV_NONE};
+    int error = getaddrinfo_a(waits ? GAI_WAIT : GAI_NOWAIT, list, COUNT(names), &none);
+    say("%s; ", gai_name(error));
+    if (error)
+        return;
+    for (size_t i = 0; i < COUNT(names); i++) {
+        const struct gaicb *one = &requests[i];
+        struct timespec time = {.tv_sec = 5};
+        while (gai_error(&requests[i]) == EAI_INPROGRESS && gai_suspend(&one, 1, &time) == 0)
+            ;
+        say("%s %s", names[i], gai_name(gai_error(&requests[i])));
+        for (struct addrinfo *entry = gai_error(&requests[i]) ? NULL : requests[i].ar_result; entry; entry = entry->ai_next) {
+            say(" ");
+            say_address(entry->ai_addr, entry->ai_addrlen);
+        }
+        say("; ");
+    }
+}
+
+void rows_resolver(void)
+{
+    static const char *const functions[] = {"res_query", "res_search", "res_querydomain", "res_send",
+        "res_nquery", "res_nsearch", "res_nquerydomain", "res_nsend"};
+    static const struct {
+        const char *id, *name;
+        int type;
+    } questions[] = {
+        {"a", DUAL, ns_t_a}, {"aaaa", DUAL, ns_t_aaaa}, {"txt", "nodata.test", ns_t_txt},
+        {"unknown", "unknown.test", ns_t_a},
+    };
+    for (size_t f = 0; f < COUNT(functions); f++)
+        for (size_t i = 0; i < COUNT(questions); i++) {
+            struct question q = {functions[f], questions[i].name, questions[i].type};
+            row(ask, &q, sizeof q, "%s/%s", functions[f], questions[i].id);
+        }
+    ROW(ask_later, "getaddrinfo_a/nowait");
+    row(ask_later, "", 1, "getaddrinfo_a/wait");
+}
