@@ -68,7 +68,9 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
     // The kernel says EAFNOSUPPORT or EINVAL to an address of the other family, ENETUNREACH to a
     // v4-mapped one on a V6ONLY socket.
     let is_mapped = asked.is_ipv6() && address.is_ipv4();
-    if asked_family != facts.family || (is_mapped && facts.is_v6only) {
+    let is_stream = facts.kind == Kind::Stream;
+    // Datagrams go out on a v6 socket to v4 addresses too.
+    if (is_stream && asked_family != facts.family) || (is_mapped && facts.is_v6only) {
         return Route::Direct;
     }
     // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
@@ -82,7 +84,7 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
             Route::Direct
         };
     }
-    if facts.kind != Kind::Stream || address.is_multicast() || is_broadcast(address) {
+    if !is_stream || address.is_multicast() || is_broadcast(address) {
         return Route::Refuse(Errno::FAIL_CLOSED);
     }
     let relay = if is_fake {
@@ -290,6 +292,18 @@ mod tests {
             decide(facts(Family::V6), asked, &config(), &table()),
             Route::Direct
         );
+    }
+
+    /// udpv6_sendmsg and ip6_datagram_connect take a sockaddr_in.
+    #[test]
+    fn a_datagram_socket_of_the_other_family_leaks_nothing() {
+        let facts = SocketFacts {
+            kind: Kind::Datagram,
+            ..facts(Family::V6)
+        };
+        let asked = "192.0.2.5:53".parse().unwrap();
+        let refused = Route::Refuse(Errno::FAIL_CLOSED);
+        assert_eq!(decide(facts, asked, &config(), &table()), refused);
     }
 
     /// The RFC's own example of a range holds 0.0.0.0, which connect(2) takes for loopback.

@@ -36,6 +36,10 @@ impl Errno {
     pub const STILL_CONNECTING: Self = Self(libc::EINPROGRESS);
     /// `SO_SNDTIMEO` ran out in a further connect(), or another thread is connecting this socket.
     pub const ALREADY: Self = Self(libc::EALREADY);
+    /// The connection failed before, and its error has been asked for (inet_stream_connect).
+    pub const ABORTED: Self = Self(libc::ECONNABORTED);
+    /// Another thread has closed the descriptor meanwhile.
+    pub const CLOSED: Self = Self(libc::EBADF);
     /// A signal came in and its handler is not under SA_RESTART.
     pub const INTERRUPTED: Self = Self(libc::EINTR);
     /// Above the last descriptor that the shim keeps state for, connect fails closed.

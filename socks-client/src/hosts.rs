@@ -30,11 +30,11 @@ impl Hosts {
             let Some(address) = words.next().and_then(|word| str::from_utf8(word).ok()) else {
                 continue;
             };
-            let address = address.split('%').next().unwrap_or_default();
+            // With a %scope too: libc passes such a line over.
             let Ok(address) = address.parse::<IpAddr>() else {
                 continue;
             };
-            hosts.addresses.insert(address.to_canonical());
+            hosts.addresses.insert(address);
             for name in words {
                 let (v4, v6) = hosts.names.entry(name.to_ascii_lowercase()).or_default();
                 match address {
@@ -58,7 +58,7 @@ impl Hosts {
     /// Whether the file has a name for `address`.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address.to_canonical())
+        self.addresses.contains(&address)
     }
 }
 
@@ -76,11 +76,20 @@ mod tests {
         assert_eq!(hosts.families_of(b"ip6-localhost"), (false, true));
         assert_eq!(hosts.families_of(b"PRINTER"), (true, false));
         assert_eq!(hosts.families_of(b"printer.EXAMPLE"), (true, false));
-        assert_eq!(hosts.families_of(b"ll"), (false, true));
-        for absent in [&b"gone"[..], b"loopback", b"here", b"nonsense", b"#", b""] {
+        for absent in [
+            &b"ll"[..],
+            b"gone",
+            b"loopback",
+            b"here",
+            b"nonsense",
+            b"#",
+            b"",
+        ] {
             assert_eq!(hosts.families_of(absent), (false, false));
         }
         assert!(hosts.has_address("192.0.2.7".parse().unwrap()));
-        assert!(!hosts.has_address("192.0.2.9".parse().unwrap()));
+        for absent in ["192.0.2.9", "::ffff:192.0.2.7", "fe80::1"] {
+            assert!(!hosts.has_address(absent.parse().unwrap()), "{absent}");
+        }
     }
 }

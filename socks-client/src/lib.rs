@@ -8,9 +8,11 @@
 mod config;
 mod connect;
 mod errno;
+mod handshakes;
 mod hosts;
 mod literal;
 mod negotiate;
+mod pending;
 mod resolve;
 mod sockets;
 mod twins;
@@ -21,9 +23,11 @@ pub use config::{
 };
 pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local};
 pub use errno::{Eai, Errno, HostErrno};
+pub use handshakes::{Claim, Handshake, Handshakes, Stage, Standing};
 pub use hosts::Hosts;
 pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
+pub use pending::Pending;
 pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
-pub use sockets::{Begin, Claim, Row, Sockets, State, View};
+pub use sockets::{Registration, Row, Sockets, View};
 pub use twins::Twins;

@@ -217,7 +217,9 @@ fn is_localhost(name: &[u8]) -> bool {
 fn is_host_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= NAME_OCTETS
-        && !name.iter().any(|octet| *octet == b' ' || octet.is_ascii_control())
+        && !name
+            .iter()
+            .any(|octet| *octet == b' ' || octet.is_ascii_control())
         && name
             .split(|&octet| octet == b'.')
             .all(|label| !label.is_empty() && label.len() <= LABEL_OCTETS)

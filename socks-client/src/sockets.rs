@@ -1,4 +1,4 @@
-//! What the shim knows of each descriptor: Plain → Connecting → Negotiating → Socksified.
+//! What the shim knows of each descriptor.
 //!
 //! A row is a handful of atomic words, so that it may be read and written in a signal handler and is
 //! never found locked after fork. It belongs to a *socket*, named by SO_COOKIE, and only stands at
@@ -9,81 +9,43 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use fake_dns::{Connection, Family};
-use socks_wire::Progress;
-
-use crate::Clock;
-
-/// How far a socket has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Nothing is known of it: the kernel's answers are the application's.
-    Plain,
-    /// The TCP connect to the gateway is under way.
-    Connecting,
-    /// The SOCKS handshake is under way.
-    Negotiating,
-    /// Connected to the destination, through the gateway.
-    Socksified,
-}
 
 /// What a row says of the socket that it was asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct View {
-    /// How far it has come.
-    pub state: State,
     /// The address that the application connected to, and its socket's family.
     pub connection: Connection,
-    /// Which of the gateway's addresses is being tried or was reached: an index.
-    pub candidate: u8,
-    /// When the first connect() began.
-    pub began: Clock,
-    /// How far the handshake has come.
-    pub progress: Progress,
-    /// The kernel's socket is AF_INET6 where the application asked for AF_INET.
-    pub is_swapped: bool,
+    /// The index of its handshake, which is another's once it has long been over.
+    pub handshake: u16,
 }
 
 /// One descriptor's row. Zeroed memory is a plain one.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Row {
-    /// State, flags, the candidate's index and the process that is stepping the handshake.
+    /// Flags in bits 0–7, the handshake's index in 16–31.
     word: AtomicU64,
     cookie: AtomicU64,
     /// Port and address as the application gave them; see [`pack`].
     asked: [AtomicU64; 4],
-    began: AtomicU64,
-    progress: [AtomicU64; 4],
+    /// Where epoll sets have it: two words each; see [`Registration`].
+    registrations: [[AtomicU64; 2]; 3],
 }
 
-/// `Row::word`: state in bits 0–7, flags in 8–15, candidate in 16–23, claimer's pid in 32–63.
-const STATE: u64 = 0xff;
-const IS_V6: u64 = 1 << 8;
-const IS_SWAPPED: u64 = 1 << 9;
-const CANDIDATE_SHIFT: u32 = 16;
-const PID_SHIFT: u32 = 32;
-const WITHOUT_PID: u64 = u64::MAX >> (64 - PID_SHIFT);
+const IS_KNOWN: u64 = 1;
+const IS_V6: u64 = 1 << 1;
+const IS_SWAPPED: u64 = 1 << 2;
+const HANDSHAKE_SHIFT: u32 = 16;
 
-/// What a handshake begins with.
-#[derive(Debug, Clone, Copy)]
-pub struct Begin {
-    /// SO_COOKIE.
-    pub cookie: u64,
-    /// The address that the application connects to, and its socket's family.
-    pub connection: Connection,
-    /// When connect() was called.
-    pub began: Clock,
-    /// The kernel's socket has been swapped for one of the other family.
-    pub is_swapped: bool,
-}
-
-/// The right to step a handshake: one thread at a time has it, between two waits.
-///
-/// Signals are blocked while it is held, so that no handler finds it held by its own thread and no
-/// siglongjmp leaves it behind; a child that fork made meanwhile takes it over, its pid being another.
-#[derive(Debug)]
-pub struct Claim<'a> {
-    row: &'a Row,
+/// What epoll_ctl(2) was told of a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Registration {
+    /// The epoll descriptor.
+    pub set: i32,
+    /// `events` of epoll_event.
+    pub events: u32,
+    /// `data` of epoll_event.
+    pub data: u64,
 }
 
 /// The rows of all descriptors.
@@ -109,7 +71,7 @@ impl Sockets {
     #[must_use]
     pub fn is_known(&self, fd: i32) -> bool {
         self.row(fd)
-            .is_some_and(|row| row.word.load(Ordering::Relaxed) & WITHOUT_PID != 0)
+            .is_some_and(|row| row.word.load(Ordering::Relaxed) != 0)
     }
 
     /// dup(2) gave `old` the further number `new`.
@@ -118,6 +80,13 @@ impl Sockets {
             new.copy(old);
         }
     }
+
+    /// The address of the first row, and behind the last: what lies between is no data of a program's.
+    #[must_use]
+    pub fn addresses(&self) -> core::ops::Range<usize> {
+        let rows = self.rows.as_ptr_range();
+        rows.start.addr()..rows.end.addr()
+    }
 }
 
 impl Row {
@@ -125,8 +94,7 @@ impl Row {
     #[must_use]
     pub fn view(&self, cookie: u64) -> Option<View> {
         let word = self.word.load(Ordering::Acquire);
-        let state = State::of(word)?;
-        if self.cookie.load(Ordering::Acquire) != cookie {
+        if word & IS_KNOWN == 0 || self.cookie.load(Ordering::Acquire) != cookie {
             return None;
         }
         let family = if word & IS_V6 == 0 {
@@ -134,55 +102,34 @@ impl Row {
         } else {
             Family::V6
         };
+        let asked = unpack(
+            self.asked
+                .each_ref()
+                .map(|word| word.load(Ordering::Acquire)),
+        )?;
+        let handshake = u16::try_from((word >> HANDSHAKE_SHIFT) & 0xffff).ok()?;
         Some(View {
-            state,
-            connection: Connection {
-                asked: unpack(self.load(&self.asked))?,
-                family,
-            },
-            candidate: u8::try_from((word >> CANDIDATE_SHIFT) & 0xff).unwrap_or(0),
-            began: Clock(self.began.load(Ordering::Acquire)),
-            progress: Progress::from_words(self.load(&self.progress))?,
-            is_swapped: word & IS_SWAPPED != 0,
+            connection: Connection { asked, family },
+            handshake,
         })
     }
 
     /// A handshake begins: whatever the row said of an earlier socket is gone.
-    pub fn begin(&self, begin: &Begin) {
-        self.word.store(State::Plain as u64, Ordering::Release);
-        self.cookie.store(begin.cookie, Ordering::Release);
-        self.store(&self.asked, pack(begin.connection.asked));
-        self.store(&self.progress, Progress::default().to_words());
-        self.began.store(begin.began.0, Ordering::Release);
-        let family = if begin.connection.family == Family::V6 {
+    pub fn begin(&self, cookie: u64, connection: Connection, handshake: u16, is_swapped: bool) {
+        self.word.store(0, Ordering::Release);
+        self.cookie.store(cookie, Ordering::Release);
+        for (word, value) in self.asked.iter().zip(pack(connection.asked)) {
+            word.store(value, Ordering::Release);
+        }
+        let family = if connection.family == Family::V6 {
             IS_V6
         } else {
             0
         };
-        let swapped = if begin.is_swapped { IS_SWAPPED } else { 0 };
-        self.word.store(
-            State::Connecting as u64 | family | swapped,
-            Ordering::Release,
-        );
-    }
-
-    /// The right to step this socket's handshake; `None` while another thread of process `pid` has it.
-    #[must_use]
-    pub fn claim(&self, pid: u32) -> Option<Claim<'_>> {
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            if word >> PID_SHIFT == u64::from(pid) {
-                return None;
-            }
-            let claimed = (word & WITHOUT_PID) | (u64::from(pid) << PID_SHIFT);
-            match self
-                .word
-                .compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Some(Claim { row: self }),
-                Err(now) => word = now,
-            }
-        }
+        let swapped = if is_swapped { IS_SWAPPED } else { 0 };
+        let handshake = u64::from(handshake) << HANDSHAKE_SHIFT;
+        self.word
+            .store(IS_KNOWN | family | swapped | handshake, Ordering::Release);
     }
 
     /// Nothing is known any more, except that the socket has been swapped, which lasts.
@@ -199,51 +146,57 @@ impl Row {
             && self.cookie.load(Ordering::Acquire) == cookie
     }
 
+    /// epoll_ctl(2) added or modified it in a set. A fourth set finds no room and is not followed.
+    pub fn registered(&self, new: Registration) {
+        let words = || self.registrations.iter();
+        let of_set =
+            words().find(|words| Registration::load(words).is_some_and(|r| r.set == new.set));
+        let free = || words().find(|words| Registration::load(words).is_none());
+        if let Some([head, data]) = of_set.or_else(free) {
+            data.store(new.data, Ordering::Release);
+            let set = u64::from(new.set.unsigned_abs()).saturating_add(1);
+            head.store((set << 32) | u64::from(new.events), Ordering::Release);
+        }
+    }
+
+    /// epoll_ctl(2) removed it from a set.
+    pub fn unregistered(&self, set: i32) {
+        for words in &self.registrations {
+            if Registration::load(words).is_some_and(|registration| registration.set == set) {
+                words[0].store(0, Ordering::Release);
+            }
+        }
+    }
+
+    /// The sets that have it.
+    pub fn registrations(&self) -> impl Iterator<Item = Registration> + '_ {
+        self.registrations.iter().filter_map(Registration::load)
+    }
+
     fn copy(&self, from: &Self) {
-        self.word.store(State::Plain as u64, Ordering::Release);
-        self.cookie
-            .store(from.cookie.load(Ordering::Acquire), Ordering::Release);
-        self.store(&self.asked, from.load(&from.asked));
-        self.store(&self.progress, from.load(&from.progress));
-        self.began
-            .store(from.began.load(Ordering::Acquire), Ordering::Release);
-        self.word.store(
-            from.word.load(Ordering::Acquire) & WITHOUT_PID,
-            Ordering::Release,
-        );
-    }
-
-    fn load(&self, words: &[AtomicU64; 4]) -> [u64; 4] {
-        words.each_ref().map(|word| word.load(Ordering::Acquire))
-    }
-
-    fn store(&self, words: &[AtomicU64; 4], values: [u64; 4]) {
-        for (word, value) in words.iter().zip(values) {
-            word.store(value, Ordering::Release);
+        let load = |word: &AtomicU64| word.load(Ordering::Acquire);
+        self.word.store(0, Ordering::Release);
+        self.cookie.store(load(&from.cookie), Ordering::Release);
+        for (to, from) in self.asked.iter().zip(&from.asked) {
+            to.store(load(from), Ordering::Release);
         }
+        // A duplicate is in no epoll set.
+        for [head, _] in &self.registrations {
+            head.store(0, Ordering::Release);
+        }
+        self.word.store(load(&from.word), Ordering::Release);
     }
 }
 
-impl Claim<'_> {
-    /// Gives the right back, with how far the socket has come.
-    pub fn release(self, state: State, candidate: u8, progress: Progress) {
-        self.row.store(&self.row.progress, progress.to_words());
-        let flags = self.row.word.load(Ordering::Acquire) & (IS_V6 | IS_SWAPPED);
-        let candidate = u64::from(candidate) << CANDIDATE_SHIFT;
-        self.row
-            .word
-            .store(state as u64 | flags | candidate, Ordering::Release);
-    }
-}
-
-impl State {
-    fn of(word: u64) -> Option<Self> {
-        match word & STATE {
-            1 => Some(Self::Connecting),
-            2 => Some(Self::Negotiating),
-            3 => Some(Self::Socksified),
-            _ => None,
-        }
+impl Registration {
+    fn load(words: &[AtomicU64; 2]) -> Option<Self> {
+        let [head, data] = words.each_ref().map(|word| word.load(Ordering::Acquire));
+        let set = i32::try_from((head >> 32).checked_sub(1)?).ok()?;
+        Some(Self {
+            set,
+            events: u32::try_from(head & u64::from(u32::MAX)).ok()?,
+            data,
+        })
     }
 }
 
@@ -295,13 +248,7 @@ mod tests {
 
     fn begun(asked: &str) -> Row {
         let row = Row::default();
-        let connection = connection(asked);
-        row.begin(&Begin {
-            cookie: 77,
-            connection,
-            began: Clock(5),
-            is_swapped: false,
-        });
+        row.begin(77, connection(asked), 5, false);
         row
     }
 
@@ -314,8 +261,13 @@ mod tests {
             "[ffff::fffe]:1",
         ] {
             let view = begun(asked).view(77).unwrap();
-            assert_eq!(view.connection, connection(asked));
-            assert_eq!(view.state, State::Connecting);
+            assert_eq!(
+                view,
+                View {
+                    connection: connection(asked),
+                    handshake: 5
+                }
+            );
         }
         let scoped = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 0xfffff, u32::MAX);
         assert_eq!(unpack(pack(scoped.into())), Some(scoped.into()));
@@ -329,36 +281,45 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_steps_at_a_time_and_a_forked_child_takes_over() {
-        let row = begun("192.0.2.1:80");
-        let claim = row.claim(1000).unwrap();
-        assert!(row.claim(1000).is_none());
-        assert!(row.view(77).is_some(), "reading needs no claim");
-        let Claim { .. } = claim; // never released: the thread is gone, as after fork
-        let claim = row.claim(1001).expect("a child's copy of a claim is stale");
-        claim.release(State::Socksified, 3, Progress::default());
-        let view = row.view(77).unwrap();
-        assert_eq!((view.state, view.candidate), (State::Socksified, 3));
-        assert!(row.claim(1001).is_some());
-    }
-
-    #[test]
     fn a_duplicate_knows_what_its_original_knows() {
         let rows: &'static [Row] = Vec::leak((0..4).map(|_| Row::default()).collect());
         let sockets = Sockets::new(rows);
         let connection = connection("192.0.2.1:80");
-        rows[1].begin(&Begin {
-            cookie: 9,
-            connection,
-            began: Clock(0),
-            is_swapped: true,
+        rows[1].begin(9, connection, u16::MAX, true);
+        rows[1].registered(Registration {
+            set: 0,
+            events: 1,
+            data: 2,
         });
         sockets.duplicated(1, 3);
         sockets.duplicated(1, 99);
-        assert_eq!(rows[3].view(9).unwrap().connection, connection);
+        assert_eq!(
+            rows[3].view(9),
+            Some(View {
+                connection,
+                handshake: u16::MAX
+            })
+        );
+        assert_eq!(rows[3].registrations().count(), 0);
         rows[3].clear();
         assert_eq!(rows[3].view(9), None);
         assert!(rows[3].is_swapped(9), "the swap lasts");
         assert!(rows[1].view(9).is_some());
+    }
+
+    #[test]
+    fn registrations_are_kept_by_set() {
+        let row = Row::default();
+        let of = |set, events| Registration {
+            set,
+            events,
+            data: u64::MAX,
+        };
+        row.registered(of(0, 1));
+        row.registered(of(7, u32::MAX));
+        row.registered(of(0, 4));
+        assert!(row.registrations().eq([of(0, 4), of(7, u32::MAX)]));
+        row.unregistered(0);
+        assert!(row.registrations().eq([of(7, u32::MAX)]));
     }
 }

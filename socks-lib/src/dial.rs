@@ -10,20 +10,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family};
 use socks_client::{
-    Begin, Clock, Errno, Gateway, LogLevel, Patience, Relay, Route, Row, SocketFacts,
-    State as Stage, View, decide,
+    Clock, Errno, Gateway, Handshake, Kind, LogLevel, Patience, Relay, Route, Row, SocketFacts,
+    Stage, Standing, View, decide, is_local,
 };
 use socks_wire::{
     CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, HandshakeError, Progress, Step,
 };
 
+use crate::pending::PENDING;
 use crate::state::State;
 use crate::sys::io::{self, Moved};
 use crate::sys::signals::{self, Blocked};
 use crate::sys::swap;
 
-/// The longest piece that a handshake asks to receive: a reply with a name.
-const RECEIVE_OCTETS: usize = 512;
+/// The longest piece that is received at once: the stack may be a signal handler's.
+const RECEIVE_OCTETS: usize = 64;
 
 /// How a connect() begins.
 #[derive(Debug)]
@@ -69,8 +70,9 @@ pub(crate) enum Event {
 /// One call of connect() on one socket.
 #[derive(Debug)]
 pub(crate) struct Call {
-    fd: c_int,
+    pub(crate) fd: c_int,
     row: &'static Row,
+    handshake: &'static Handshake,
     cookie: u64,
     connection: Connection,
     relay: Relay,
@@ -78,20 +80,38 @@ pub(crate) struct Call {
     is_blocking: bool,
     /// How many of the gateway's addresses have been tried, in the order of [`State::candidate`].
     tried: u8,
-    /// This process, as the row's claims know it.
+    /// This process, as claims know it.
     pid: u32,
+    /// Whether connect() has returned EINPROGRESS: a failure is then seen in the socket, as that of a
+    /// plain one is.
+    is_pending: bool,
+}
+
+/// Where the handshake of a socket that does not block stands, when nothing more can be done now.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Driven {
+    /// It needs this of poll, for at most so many milliseconds.
+    Wants(c_short, c_int),
+    /// It is over.
+    Over(Result<(), Errno>),
 }
 
 impl State {
     /// Decides where `asked` leads.
     pub(crate) fn begin_connect(&self, fd: c_int, asked: SocketAddr) -> Start {
-        let Some(facts) = io::facts(fd) else {
-            return Start::Pass;
+        let facts = match io::facts(fd) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Start::Pass,
+            // A sandbox does not let us ask: what leaves the host is refused.
+            Err(_) if is_local(asked.ip()) => return Start::Pass,
+            Err(_) => return Start::Fail(Errno::FAIL_CLOSED),
         };
         let row = self.sockets.row(fd);
-        let view = row.and_then(|row| row.view(facts.cookie));
-        if let (Some(row), Some(view)) = (row, view) {
-            return self.continue_connect(fd, facts.cookie, row, &view);
+        if let Some(row) = row
+            && let Some(view) = row.view(facts.cookie)
+            && let Some(start) = self.continue_connect(fd, facts.cookie, row, &view)
+        {
+            return start;
         }
         let is_swapped = row.is_some_and(|row| row.is_swapped(facts.cookie));
         let family = if is_swapped { Family::V4 } else { facts.family };
@@ -106,8 +126,9 @@ impl State {
             &self.config,
             &self.table,
         );
-        // A connected socket is the kernel's to refuse (EISCONN), whatever the address.
-        if route != Route::Direct && io::is_connected(fd) {
+        // A connected stream is the kernel's to refuse (EISCONN), whatever the address.
+        let is_stream = facts.kind == Kind::Stream;
+        if is_stream && route != Route::Direct && io::is_connected(fd) {
             return Start::Pass;
         }
         let relay = match route {
@@ -141,15 +162,20 @@ impl State {
             return Start::Fail(errno);
         }
         let connection = Connection { asked, family };
-        row.begin(&Begin {
-            cookie: facts.cookie,
-            connection,
-            began: now,
-            is_swapped,
-        });
-        Start::Dial(Call {
+        let begun = self.handshakes.begin(facts.cookie, now);
+        let Some((index, handshake)) = begun.and_then(|i| Some((i, self.handshakes.get(i)?)))
+        else {
+            self.log(
+                LogLevel::Error,
+                format_args!("connect {asked}: too many at once"),
+            );
+            return Start::Fail(Errno::NO_STATE);
+        };
+        row.begin(facts.cookie, connection, index, is_swapped);
+        let mut call = Call {
             fd,
             row,
+            handshake,
             cookie: facts.cookie,
             connection,
             relay,
@@ -157,41 +183,121 @@ impl State {
             is_blocking: io::is_blocking(fd),
             tried: 0,
             pid,
-        })
+            is_pending: false,
+        };
+        if call.is_blocking || !PENDING.insert(fd) {
+            return Start::Dial(call);
+        }
+        match self.drive(&mut call, Event::Begin) {
+            Driven::Wants(events, _) => {
+                self.mark(row, fd, events);
+                Start::Fail(Errno::STILL_CONNECTING)
+            }
+            // A plain connect() that does not block never succeeds at once.
+            Driven::Over(Ok(())) => {
+                PENDING.remove(fd);
+                Start::Fail(Errno::STILL_CONNECTING)
+            }
+            Driven::Over(Err(errno)) => {
+                PENDING.remove(fd);
+                Start::Fail(errno)
+            }
+        }
     }
 
     /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the
-    /// address, as the kernel's does; on a connected one the kernel says EISCONN.
-    fn continue_connect(&self, fd: c_int, cookie: u64, row: &'static Row, view: &View) -> Start {
-        if view.state == Stage::Socksified {
-            return Start::Pass;
-        }
-        let Some(pid) = self.process.own() else {
-            return Start::Fail(Errno::NO_STATE);
+    /// address, as the kernel's does. `None` if there is nothing to go on with.
+    fn continue_connect(
+        &self,
+        fd: c_int,
+        cookie: u64,
+        row: &'static Row,
+        view: &View,
+    ) -> Option<Start> {
+        let handshake = self.handshakes.get(view.handshake)?;
+        let standing = handshake.standing(cookie)?;
+        // As connect(2) ends a failed connection: with the error if nobody has asked for it, else with
+        // ECONNABORTED; then the socket may be used again.
+        let over = match standing.stage {
+            Stage::Failed(errno) => Some(errno),
+            Stage::Told => Some(Errno::ABORTED),
+            _ => None,
         };
-        let asked = view.connection.asked;
+        if let Some(errno) = over {
+            io::dissolve(fd);
+            self.forget_handshake(fd, row, handshake);
+            return Some(Start::Fail(errno));
+        }
+        if !standing.stage.is_under_way() {
+            return None;
+        }
+        let mut call = self.call(fd, cookie, row, view, handshake, &standing)?;
+        if call.is_blocking {
+            return Some(Start::Dial(call));
+        }
+        if PENDING.has(fd) {
+            call.pend();
+        }
+        Some(match self.drive(&mut call, Event::Woken) {
+            Driven::Wants(..) => Start::Fail(Errno::ALREADY),
+            // The kernel's own socket says the rest: connected now, EISCONN the next time.
+            Driven::Over(Ok(())) => Start::Pass,
+            Driven::Over(Err(errno)) => {
+                io::dissolve(fd);
+                self.forget_handshake(fd, row, handshake);
+                Start::Fail(errno)
+            }
+        })
+    }
+
+    /// The call that goes on with a handshake.
+    pub(crate) fn call(
+        &self,
+        fd: c_int,
+        cookie: u64,
+        row: &'static Row,
+        view: &View,
+        handshake: &'static Handshake,
+        standing: &Standing,
+    ) -> Option<Call> {
+        let connection = view.connection;
         let facts = SocketFacts {
-            family: view.connection.family,
-            kind: socks_client::Kind::Stream,
+            family: connection.family,
+            kind: Kind::Stream,
             is_v6only: false,
         };
-        let Route::Relay(relay) = decide(facts, asked, &self.config, &self.table) else {
-            return Start::Fail(Errno::NO_ROW);
+        let Route::Relay(relay) = decide(facts, connection.asked, &self.config, &self.table) else {
+            return None;
         };
-        Start::Dial(Call {
+        let patience = Patience {
+            began: standing.began,
+            ..self.patience(fd, io::now(), true)
+        };
+        Some(Call {
             fd,
             row,
+            handshake,
             cookie,
-            connection: view.connection,
+            connection,
             relay,
-            patience: Patience {
-                began: view.began,
-                ..self.patience(fd, io::now(), true)
-            },
+            patience,
             is_blocking: io::is_blocking(fd),
-            tried: view.candidate,
-            pid,
+            tried: standing.candidate,
+            pid: self.process.own()?,
+            is_pending: false,
         })
+    }
+
+    /// Takes a handshake on a socket that does not block as far as it goes without waiting.
+    pub(crate) fn drive(&self, call: &mut Call, mut event: Event) -> Driven {
+        loop {
+            match self.turn(call, event) {
+                Turn::Done => return Driven::Over(Ok(())),
+                Turn::Fail(errno) => return Driven::Over(Err(errno)),
+                Turn::Wait(events, milliseconds) => return Driven::Wants(events, milliseconds),
+                Turn::Connect(address) => event = Event::Connected(io::connect(call.fd, address)),
+            }
+        }
     }
 
     fn patience(&self, fd: c_int, now: Clock, is_further: bool) -> Patience {
@@ -210,8 +316,23 @@ impl State {
 
     /// The next thing to do for `call`, after `event`.
     pub(crate) fn turn(&self, call: &mut Call, event: Event) -> Turn {
+        // Closed by another thread, and perhaps somebody else's socket by now: hands off.
+        if io::cookie(call.fd) != Some(call.cookie) {
+            return Turn::Fail(Errno::CLOSED);
+        }
+        match self.turned(call, event) {
+            Turn::Fail(errno) if call.stage().is_some_and(Stage::is_under_way) => {
+                // SO_SNDTIMEO or a signal: it goes on, driven by whatever the program waits with.
+                self.pend(call);
+                Turn::Fail(errno)
+            }
+            turn => turn,
+        }
+    }
+
+    fn turned(&self, call: &mut Call, event: Event) -> Turn {
         match event {
-            Event::Begin => match call.row.view(call.cookie).map(|view| view.state) {
+            Event::Begin => match call.stage() {
                 Some(Stage::Negotiating) => self.step(call),
                 Some(Stage::Socksified) => Turn::Done,
                 _ => self.connect_to_candidate(call, None),
@@ -255,7 +376,7 @@ impl State {
             }
             _ => address,
         };
-        if let Some(claim) = call.row.claim(call.pid) {
+        if let Some(claim) = call.handshake.claim(call.pid) {
             claim.release(Stage::Connecting, index, Progress::default());
         }
         Turn::Connect(address)
@@ -271,6 +392,13 @@ impl State {
         let others = addresses().filter(|address| !is_own(address));
         let address = own.chain(others).nth(usize::from(call.tried))?;
         Some((call.tried, address))
+    }
+
+    /// The gateway's address that `call` tried last, or one of the socket's own family.
+    fn last_tried(&self, call: &Call) -> SocketAddr {
+        let (_, last) = self.candidate(call).unzip();
+        last.or_else(|| self.candidates.last().map(|candidate| candidate.address))
+            .unwrap_or(call.connection.asked)
     }
 
     /// The gateway that `call` has reached, for its credentials and for the log.
@@ -292,15 +420,20 @@ impl State {
                 format_args!("descriptor {fd}: bound to {lost}, only its port is kept"),
             );
         }
-        call.cookie = swapped.cookie;
-        let begin = Begin {
-            cookie: swapped.cookie,
-            connection: call.connection,
-            began: call.patience.began,
-            is_swapped: true,
+        // The handshake goes over to the new socket.
+        let index = self.handshakes.begin(swapped.cookie, call.patience.began);
+        let next = index.and_then(|index| Some((index, self.handshakes.get(index)?)));
+        call.handshake.end();
+        let Some((index, handshake)) = next else {
+            return Err(Errno::NO_STATE);
         };
-        call.row.begin(&begin);
-        swap::for_each_duplicate(swapped.cookie, |fd| self.sockets.duplicated(call.fd, fd));
+        (call.cookie, call.handshake) = (swapped.cookie, handshake);
+        call.row.begin(swapped.cookie, call.connection, index, true);
+        swap::for_each_duplicate(swapped.cookie, |fd| {
+            if fd != call.fd {
+                self.sockets.duplicated(call.fd, fd);
+            }
+        });
         Ok(())
     }
 
@@ -314,7 +447,7 @@ impl State {
             libc::EISCONN if call.patience.is_further => self.tcp_is_up(call),
             _ if errno.is_of_gateway() => self.next_candidate(call, errno),
             _ => {
-                call.row.clear();
+                self.forget_handshake(call.fd, call.row, call.handshake);
                 Turn::Fail(errno)
             }
         }
@@ -322,18 +455,20 @@ impl State {
 
     fn next_candidate(&self, call: &mut Call, errno: Errno) -> Turn {
         call.tried = call.tried.saturating_add(1);
+        // The kernel would say ECONNABORTED once to the next connect().
+        io::dissolve(call.fd);
         self.connect_to_candidate(call, Some(errno))
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
-        if let Some(claim) = call.row.claim(call.pid) {
+        if let Some(claim) = call.handshake.claim(call.pid) {
             claim.release(Stage::Negotiating, call.tried, Progress::default());
         }
         self.step(call)
     }
 
     fn woken(&self, call: &mut Call) -> Turn {
-        match call.row.view(call.cookie).map(|view| view.state) {
+        match call.stage() {
             Some(Stage::Negotiating) => self.step(call),
             Some(Stage::Socksified) => Turn::Done,
             // Only a socket that does not block is waited for here while it connects.
@@ -343,32 +478,33 @@ impl State {
                 Ok(()) => self.wait(call, libc::POLLOUT),
             },
             // Another thread has ended this handshake.
-            Some(Stage::Plain) | None => Turn::Fail(Errno::of_rep(socks_wire::Rep(1))),
+            Some(Stage::Failed(errno)) => Turn::Fail(errno),
+            Some(Stage::Told) | None => Turn::Fail(Errno::ABORTED),
         }
     }
 
     /// Steps the handshake as far as it goes without waiting.
     fn step(&self, call: &mut Call) -> Turn {
         let blocked = Blocked::all();
-        let Some(claim) = call.row.claim(call.pid) else {
+        let Some(claim) = call.handshake.claim(call.pid) else {
             drop(blocked);
             // Another thread is in the middle of a step, which takes microseconds.
             return self.wait(call, 0);
         };
-        let view = call.row.view(call.cookie);
-        let progress = view.map_or_else(Progress::default, |view| view.progress);
-        let end = match view.map(|view| view.state) {
+        let standing = call.handshake.standing(call.cookie);
+        let progress = standing.map_or_else(Progress::default, |standing| standing.progress);
+        let end = match standing.map(|standing| standing.stage) {
             Some(Stage::Socksified) => Ended::Stands(progress),
+            Some(Stage::Failed(errno)) => Ended::Lost(Some(errno)),
             _ => self.advance(call, progress),
         };
-        let stage = if matches!(end, Ended::Stands(_)) {
-            Stage::Socksified
-        } else {
-            Stage::Negotiating
+        let (stage, progress) = match end {
+            Ended::Stands(progress) => (Stage::Socksified, progress),
+            Ended::Wants(_, progress) => (Stage::Negotiating, progress),
+            // Until `give_up` says what it has come to.
+            Ended::Refused(_) | Ended::Lost(_) => (Stage::Negotiating, progress),
         };
-        if let Ended::Stands(progress) | Ended::Wants(_, progress) = end {
-            claim.release(stage, call.tried, progress);
-        }
+        claim.release(stage, call.tried, progress);
         drop(blocked);
         match end {
             Ended::Stands(_) => self.stands(call),
@@ -447,10 +583,16 @@ impl State {
         Turn::Done
     }
 
-    /// The handshake has failed: the socket is as it was before connect(), and may be used again.
+    /// The handshake has failed. In connect() the socket is as it was before, and may be used again;
+    /// after EINPROGRESS it stands as a refused one does.
     fn give_up(&self, call: &Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
         io::dissolve(call.fd);
-        call.row.clear();
+        if call.is_pending {
+            io::refuse(call.fd, self.last_tried(call));
+            call.handshake.set(Stage::Failed(errno));
+        } else {
+            self.forget_handshake(call.fd, call.row, call.handshake);
+        }
         let Connection { asked, family } = call.connection;
         if let Some(slot) = call.relay.slot {
             self.twins
@@ -490,6 +632,19 @@ impl State {
                 format_args!("connect {destination}{fake}{asked}: {result}"),
             ),
         }
+    }
+}
+
+impl Call {
+    fn stage(&self) -> Option<Stage> {
+        self.handshake
+            .standing(self.cookie)
+            .map(|standing| standing.stage)
+    }
+
+    /// From now on a failure is seen in the socket.
+    pub(crate) fn pend(&mut self) {
+        (self.is_pending, self.is_blocking) = (true, false);
     }
 }
 

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::start::{self, Start};
 use crate::state::State;
-use crate::sys::errno;
+use crate::sys::{cancel, errno};
 
 /// Runs `decide` on the shim's state.
 ///
@@ -12,15 +12,17 @@ use crate::sys::errno;
 /// gateway's name may come through here); `broken` the one after a panic, and when no state could be
 /// built: it fails the call, never passes it, since passing could leak.
 ///
-/// Nothing in here waits, so nothing in here is a cancellation point; libc's own functions are called
-/// outside, because pthread_cancel cannot unwind through `catch_unwind`.
+/// pthread_cancel cannot unwind through `catch_unwind`: it is disabled in here, where nothing waits, and
+/// libc's own functions, which do, are called outside.
 pub(crate) fn enter<T>(starting: T, broken: T, decide: impl FnOnce(&'static State) -> T) -> T {
     let saved = errno::get();
+    let cancel_state = cancel::disable();
     let verdict = catch_unwind(AssertUnwindSafe(|| match start::state() {
         Start::Ready(state) => Some(decide(state)),
         Start::Starting => Some(starting),
         Start::Failed => None,
     }));
     errno::set(saved);
+    cancel::restore(cancel_state);
     verdict.ok().flatten().unwrap_or(broken)
 }

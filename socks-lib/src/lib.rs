@@ -9,10 +9,14 @@
 //! | `getaddrinfo`, `gethostbyname`, `gethostbyname2`, their `_r` forms | [`hooks::forward`] |
 //! | `getnameinfo`, `gethostbyaddr`, `gethostbyaddr_r` | [`hooks::reverse`] |
 //! | `res_query` and its family | [`hooks::dns`] |
+//! | `rcmd`, `rexec`, `ruserok` and their relatives, `gethostid` | [`hooks::remote`] |
 //! | `connect`, `__connect` | [`hooks::connect`] |
 //! | `sendto`, `sendmsg`, `sendmmsg` | [`hooks::datagram`] |
 //! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
-//! | `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
+//! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |
+//! | `epoll_ctl`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | [`hooks::epoll`] |
+//! | `read`, `write`, `send`, `recv` and their relatives | [`hooks::stream`] |
+//! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
 #![expect(
@@ -26,6 +30,8 @@ mod hooks;
 mod hosts_file;
 mod log;
 mod next;
+mod pending;
 mod start;
 mod state;
 mod sys;
+mod wait;

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use rustix::fd::BorrowedFd;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use socks_client::{Log, LogLevel, LogTarget};
 
 use crate::sys::file::File;
@@ -11,39 +12,70 @@ use crate::sys::file::File;
 /// Longest line; a name has at most 255 octets, twice that when escaped.
 const LINE_OCTETS: usize = 1024;
 
-/// Writes `message` if `level` is logged.
-pub(crate) fn log(log: Option<&Log>, level: LogLevel, message: fmt::Arguments<'_>) {
-    if let Some(log) = log.filter(|log| level <= log.level) {
-        write_line(&log.target, message);
-    }
+/// Where log lines go, and what keeps them from going anywhere else: a program may close descriptor 2
+/// and have a socket there the next moment.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    log: Log,
+    /// Device and inode of the descriptor at the start; `None` for a file, which is opened for each line.
+    identity: Option<(u64, u64)>,
 }
 
-/// Writes one line, whatever the level. A log that cannot be written is no reason to fail.
-pub(crate) fn write_line(target: &LogTarget, message: fmt::Arguments<'_>) {
-    let mut line = Line {
-        octets: [0; LINE_OCTETS],
-        len: 0,
-    };
-    let pid = rustix::process::getpid().as_raw_nonzero();
-    // Cut lines are lines too.
-    let _cut = write!(line, "socks6[{pid}]: {message}");
-    let octets = line.finished();
-    match target {
-        LogTarget::File(path) => {
-            let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
-            if let Ok(file) = File::open(path, flags) {
-                let _lost = rustix::io::write(&file, octets);
-            }
+impl Sink {
+    pub(crate) fn new(log: Log) -> Self {
+        let identity = match &log.target {
+            LogTarget::File(_) => None,
+            LogTarget::Fd(fd) => identity(*fd),
+            LogTarget::Stderr => identity(2),
+        };
+        Self { log, identity }
+    }
+
+    /// Writes `message` if `level` is logged.
+    pub(crate) fn log(&self, level: LogLevel, message: fmt::Arguments<'_>) {
+        if level <= self.log.level {
+            self.write_line(message);
         }
-        LogTarget::Fd(fd) => write_to(*fd, octets),
-        LogTarget::Stderr => write_to(2, octets),
+    }
+
+    /// Writes one line, whatever the level. A log that cannot be written is no reason to fail.
+    #[cold]
+    #[inline(never)] // its line of a kilobyte is on the stack only when it is needed
+    pub(crate) fn write_line(&self, message: fmt::Arguments<'_>) {
+        let mut line = Line {
+            octets: [0; LINE_OCTETS],
+            len: 0,
+        };
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        // Cut lines are lines too.
+        let _cut = write!(line, "socks6[{pid}]: {message}");
+        let octets = line.finished();
+        let _lost = match &self.log.target {
+            LogTarget::File(path) => {
+                let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+                File::open(path, flags).and_then(|file| rustix::io::write(&file, octets))
+            }
+            LogTarget::Fd(fd) => self.write_to(*fd, octets),
+            LogTarget::Stderr => self.write_to(2, octets),
+        };
+    }
+
+    fn write_to(&self, fd: i32, octets: &[u8]) -> Result<usize, Errno> {
+        if self.identity.is_none() || self.identity != identity(fd) {
+            return Err(Errno::BADF);
+        }
+        // SAFETY: open (fstat has just said so), borrowed for this call.
+        rustix::io::write(unsafe { BorrowedFd::borrow_raw(fd) }, octets)
     }
 }
 
-fn write_to(fd: i32, octets: &[u8]) {
-    // SAFETY: a number that is no descriptor makes write(2) fail with EBADF, no more.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let _lost = rustix::io::write(fd, octets);
+fn identity(fd: i32) -> Option<(u64, u64)> {
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: borrowed for this call; a number that is no descriptor gives EBADF.
+    let stat = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(fd) }).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }
 
 struct Line {

@@ -1,13 +1,16 @@
 //! libc's own functions, by RTLD_NEXT: all in the constructor, or one on first use if a call comes
 //! before it.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
 use std::marker::PhantomData;
 use std::mem::{size_of, transmute_copy};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use libc::{addrinfo, hostent, mmsghdr, msghdr, nfds_t, pollfd, sockaddr, socklen_t, ssize_t};
+use libc::{
+    addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pollfd, sigset_t,
+    sockaddr, socklen_t, ssize_t, timespec, timeval,
+};
 
 use crate::sys::errno;
 
@@ -82,8 +85,28 @@ functions! {
     GETHOSTBYADDR c"gethostbyaddr" (*const c_void, socklen_t, c_int) -> *mut hostent;
     GETHOSTBYADDR_R c"gethostbyaddr_r" (*const c_void, socklen_t, c_int, *mut hostent, *mut c_char, usize, *mut *mut hostent, *mut c_int) -> c_int;
     GETNAMEINFO c"getnameinfo" (*const sockaddr, socklen_t, *mut c_char, socklen_t, *mut c_char, socklen_t, c_int) -> c_int;
+    GETHOSTID c"gethostid" () -> c_long;
     CONNECT c"connect" (c_int, *const sockaddr, socklen_t) -> c_int;
     POLL c"poll" (*mut pollfd, nfds_t, c_int) -> c_int;
+    PPOLL c"ppoll" (*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int;
+    SELECT c"select" (c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut timeval) -> c_int;
+    PSELECT c"pselect" (c_int, *mut fd_set, *mut fd_set, *mut fd_set, *const timespec, *const sigset_t) -> c_int;
+    EPOLL_CTL c"epoll_ctl" (c_int, c_int, c_int, *mut epoll_event) -> c_int;
+    EPOLL_WAIT c"epoll_wait" (c_int, *mut epoll_event, c_int, c_int) -> c_int;
+    EPOLL_PWAIT c"epoll_pwait" (c_int, *mut epoll_event, c_int, c_int, *const sigset_t) -> c_int;
+    EPOLL_PWAIT2 c"epoll_pwait2" (c_int, *mut epoll_event, c_int, *const timespec, *const sigset_t) -> c_int;
+    READ c"read" (c_int, *mut c_void, usize) -> ssize_t;
+    READ_CHK c"__read_chk" (c_int, *mut c_void, usize, usize) -> ssize_t;
+    RECV_CHK c"__recv_chk" (c_int, *mut c_void, usize, usize, c_int) -> ssize_t;
+    RECVFROM_CHK c"__recvfrom_chk" (c_int, *mut c_void, usize, usize, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+    READV c"readv" (c_int, *const iovec, c_int) -> ssize_t;
+    RECV c"recv" (c_int, *mut c_void, usize, c_int) -> ssize_t;
+    RECVFROM c"recvfrom" (c_int, *mut c_void, usize, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+    RECVMSG c"recvmsg" (c_int, *mut msghdr, c_int) -> ssize_t;
+    WRITE c"write" (c_int, *const c_void, usize) -> ssize_t;
+    WRITEV c"writev" (c_int, *const iovec, c_int) -> ssize_t;
+    SENDFILE c"sendfile" (c_int, c_int, *mut i64, usize) -> ssize_t;
+    CLOSE c"close" (c_int) -> c_int;
     SEND c"send" (c_int, *const c_void, usize, c_int) -> ssize_t;
     SENDTO c"sendto" (c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> ssize_t;
     SENDMSG c"sendmsg" (c_int, *const msghdr, c_int) -> ssize_t;

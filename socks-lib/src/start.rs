@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use fake_dns::{Table, TableError};
 use once_cell::race::OnceBox;
 use socks_client::{
-    Config, ConfigError, Gateway, GatewayHost, LogLevel, LogTarget, Secret, Sockets, TablePlace,
-    Twins, Variables,
+    Config, ConfigError, Gateway, GatewayHost, Handshakes, Log, LogLevel, LogTarget, Secret,
+    Sockets, TablePlace, Twins, Variables,
 };
 
 use crate::hosts_file::HostsFile;
-use crate::log;
+use crate::log::Sink;
 use crate::next;
 use crate::state::{Candidate, State};
 use crate::sys::addrinfo;
@@ -54,6 +54,12 @@ extern "C" fn constructor() {
     std::panic::set_hook(Box::new(|_| {}));
     next::look_up_all();
     crate::enter::enter((), (), |_| ());
+    // SAFETY: a handler that stores one word.
+    unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+}
+
+extern "C" fn forked() {
+    crate::enter::enter((), (), |state| state.process.forked());
 }
 
 /// The state, built on the first call. Two threads may build it at once: one result is dropped.
@@ -86,10 +92,18 @@ fn build() -> Option<State> {
     if config.gateways.is_empty() && !config.is_broken {
         trouble = Some("no gateway is configured (SOCKS6_GATEWAY)".to_owned());
     }
-    let table = open_table(&config)?;
+    let sink = config.log.clone().map(Sink::new);
+    let Some(table) = open_table(&config, sink.as_ref()) else {
+        to_stderr(format_args!(
+            "no memory for the mapping table; nothing outside this host is reachable"
+        ));
+        return None;
+    };
     let state = State {
         sockets: Sockets::new(memory::rows()?),
+        handshakes: Handshakes::new(memory::handshakes()?),
         process: Process::new()?,
+        sink,
         config,
         candidates,
         table,
@@ -98,7 +112,7 @@ fn build() -> Option<State> {
     };
     if let Some(trouble) = trouble.filter(|_| !is_parent_socksified()) {
         let remedy = "names and addresses outside this host are not reachable until it is mended";
-        log::write_line(&LogTarget::Stderr, format_args!("{trouble}; {remedy}"));
+        to_stderr(format_args!("{trouble}; {remedy}"));
     }
     Some(state)
 }
@@ -215,7 +229,7 @@ fn candidates(gateways: &[Gateway]) -> Result<Vec<Candidate>, String> {
 }
 
 /// The shared table, or a private one, with a word in the log on what that costs.
-fn open_table(config: &Config) -> Option<Table> {
+fn open_table(config: &Config, sink: Option<&Sink>) -> Option<Table> {
     let opened = match &config.table {
         TablePlace::Private => return Table::private(&config.ranges).ok(),
         TablePlace::Path(path) => {
@@ -231,19 +245,28 @@ fn open_table(config: &Config) -> Option<Table> {
     match opened {
         Ok(table) => Some(table),
         Err((place, error)) => {
-            say_private(config, &place, error);
+            say_private(sink, &place, error);
             Table::private(&config.ranges).ok()
         }
     }
 }
 
-fn say_private(config: &Config, place: &Path, error: TableError) {
+fn say_private(sink: Option<&Sink>, place: &Path, error: TableError) {
     let place = place.display();
-    log::log(
-        config.log.as_ref(),
-        LogLevel::Warn,
-        format_args!("{place}: {error}; names are shared with forked children only"),
-    );
+    if let Some(sink) = sink {
+        sink.log(
+            LogLevel::Warn,
+            format_args!("{place}: {error}; names are shared with forked children only"),
+        );
+    }
+}
+
+fn to_stderr(message: std::fmt::Arguments<'_>) {
+    Sink::new(Log {
+        level: LogLevel::Error,
+        target: LogTarget::Stderr,
+    })
+    .write_line(message);
 }
 
 /// Whether the parent runs under this library too: then it, or its own parent, has complained.

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family, Name, Table};
 use socks_client::{
-    Config, Eai, Facts, LogLevel, Plan, Question, Reverse, Sockets, State as Stage, Twins, View,
-    plan, plan_reverse,
+    Config, Eai, Facts, Handshakes, LogLevel, Plan, Question, Reverse, Sockets, Twins, plan,
+    plan_reverse,
 };
 
 use crate::hosts_file::HostsFile;
-use crate::log;
+use crate::log::Sink;
 use crate::sys::memory::Process;
 use crate::sys::{addrinfo, io};
 
@@ -19,9 +19,11 @@ use crate::sys::{addrinfo, io};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) config: Config,
+    pub(crate) sink: Option<Sink>,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) table: Table,
     pub(crate) sockets: Sockets,
+    pub(crate) handshakes: Handshakes,
     pub(crate) twins: Twins,
     pub(crate) hosts: HostsFile,
     pub(crate) process: Process,
@@ -65,18 +67,21 @@ pub(crate) enum NameOf {
 
 impl State {
     pub(crate) fn log(&self, level: LogLevel, message: fmt::Arguments<'_>) {
-        log::log(self.config.log.as_ref(), level, message);
+        if let Some(sink) = &self.sink {
+            sink.log(level, message);
+        }
     }
 
     /// Answers a look-up by name (RFC 3089 §3, steps 1 and 2).
     pub(crate) fn answer(&self, question: &Question<'_>) -> Answer {
         let name = question.name.strip_suffix(b".").unwrap_or(question.name);
+        // With its dot a name is in no hosts file, and libc would go on to DNS.
+        let in_hosts = self
+            .hosts
+            .read()
+            .map(|hosts| hosts.families_of(question.name));
         let facts = Facts {
-            in_hosts: self
-                .hosts
-                .read()
-                .map(|hosts| hosts.families_of(name))
-                .unwrap_or_default(),
+            in_hosts: in_hosts.unwrap_or_default(),
             is_own_name: is_own_name(name),
         };
         match plan(question, &facts, &self.config, addrinfo::own_families) {
@@ -140,7 +145,13 @@ impl State {
     pub(crate) fn socket(&self, fd: c_int) -> Option<Known> {
         let cookie = io::cookie(fd)?;
         if let Some(view) = self.sockets.row(fd).and_then(|row| row.view(cookie)) {
-            return Some(Known::of(&view));
+            let handshake = self.handshakes.get(view.handshake);
+            let standing = handshake.and_then(|handshake| handshake.standing(cookie));
+            let is_connected = !standing.is_some_and(|standing| standing.stage.is_under_way());
+            return Some(Known {
+                connection: view.connection,
+                is_connected,
+            });
         }
         // Cookies are counted from the machine's start, and a table in /tmp may be older: a row
         // counts only if the socket's peer is a gateway.
@@ -163,15 +174,6 @@ pub(crate) struct Known {
     pub(crate) connection: Connection,
     /// Whether the handshake is over.
     pub(crate) is_connected: bool,
-}
-
-impl Known {
-    fn of(view: &View) -> Self {
-        Self {
-            connection: view.connection,
-            is_connected: view.state == Stage::Socksified,
-        }
-    }
 }
 
 fn same_place(one: SocketAddr, other: SocketAddr) -> bool {

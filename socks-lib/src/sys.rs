@@ -2,6 +2,7 @@
 
 pub(crate) mod abi;
 pub(crate) mod addrinfo;
+pub(crate) mod cancel;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod hostent;

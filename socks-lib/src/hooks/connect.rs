@@ -101,7 +101,15 @@ impl State {
         let Some(row) = self.sockets.row(fd) else {
             return;
         };
-        if self.process.own().is_some() && row.view(cookie).is_some() {
+        if self.process.own().is_some()
+            && let Some(view) = row.view(cookie)
+        {
+            if let Some(handshake) = self.handshakes.get(view.handshake)
+                && handshake.standing(cookie).is_some()
+            {
+                handshake.end();
+            }
+            self.settle(fd, row);
             row.clear();
         }
         self.table.forget(cookie);

@@ -7,11 +7,13 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::net::SocketAddr;
 
 use libc::{mmsghdr, msghdr, sockaddr, socklen_t, ssize_t};
-use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide};
+use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide, is_local};
 
 use crate::enter::enter;
 use crate::hooks::connect::dial;
+use crate::hooks::stream::{is_free, tell};
 use crate::next;
+use crate::pending::PENDING;
 use crate::state::State;
 use crate::sys::abi::{self, Given};
 use crate::sys::{errno, io};
@@ -41,9 +43,12 @@ unsafe extern "C-unwind" fn sendto(
     addr_len: socklen_t,
 ) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
-    match addressed(fd, flags, unsafe { abi::copy_in(addr, addr_len) }) {
+    match addressed(fd, flags, unsafe { abi::copy_in_to(addr, addr_len) }) {
+        Addressed::Pass if PENDING.is_any() && !is_free(fd) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
-        Addressed::Pass => unsafe { next::SENDTO.get()(fd, buf, len, flags, addr, addr_len) },
+        Addressed::Pass => tell(fd, unsafe {
+            next::SENDTO.get()(fd, buf, len, flags, addr, addr_len)
+        }),
         // SAFETY: the application's own buffer, to the function that remains of what it meant.
         Addressed::Connected => unsafe {
             next::SEND.get()(fd, buf, len, flags & !libc::MSG_FASTOPEN)
@@ -60,8 +65,9 @@ unsafe extern "C-unwind" fn sendto(
 unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
     match addressed(fd, flags, unsafe { name_of(message) }) {
+        Addressed::Pass if PENDING.is_any() && !is_free(fd) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
-        Addressed::Pass => unsafe { next::SENDMSG.get()(fd, message, flags) },
+        Addressed::Pass => tell(fd, unsafe { next::SENDMSG.get()(fd, message, flags) }),
         Addressed::Connected => {
             // SAFETY: `name_of` has read it: it is not null.
             let message = unsafe { without_name(message) };
@@ -135,8 +141,12 @@ fn addressed(fd: c_int, flags: c_int, name: Given) -> Addressed {
 impl State {
     /// `Connected` here means: connect it first.
     fn on_send(&self, fd: c_int, to: SocketAddr, is_fast_open: bool) -> Addressed {
-        let Some(facts) = io::facts(fd) else {
-            return Addressed::Pass;
+        let facts = match io::facts(fd) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Addressed::Pass,
+            // A sandbox does not let us ask: what leaves the host is refused.
+            Err(_) if is_local(to.ip()) => return Addressed::Pass,
+            Err(_) => return Addressed::Fail(Errno::FAIL_CLOSED),
         };
         match facts.kind {
             // send(2): a stream socket ignores the address, unless it is Fast Open.
@@ -171,7 +181,7 @@ unsafe fn name_of(message: *const msghdr) -> Given {
         return Given::Other;
     };
     // SAFETY: msg_name is null or readable for msg_namelen octets: a valid msghdr.
-    unsafe { abi::copy_in(message.msg_name.cast(), message.msg_namelen) }
+    unsafe { abi::copy_in_to(message.msg_name.cast(), message.msg_namelen) }
 }
 
 /// # Safety

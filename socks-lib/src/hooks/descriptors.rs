@@ -1,5 +1,4 @@
-//! The dup family: a duplicate of a socksified socket is one. Descriptors are not followed on close:
-//! a row names its socket by SO_COOKIE, and a reused number has another.
+//! The dup family and close(2): a duplicate of a socksified socket is one.
 #![expect(
     unsafe_op_in_unsafe_fn,
     reason = "what redhook's macro expands to is its own style; each body calls one function of ours"
@@ -9,6 +8,7 @@ use std::ffi::c_int;
 
 use crate::enter::enter;
 use crate::next;
+use crate::pending::PENDING;
 use crate::sys::errno;
 
 redhook::hook! {
@@ -79,13 +79,39 @@ const fn is_dup(command: c_int) -> bool {
     matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC)
 }
 
+/// `close(2)`: async-signal-safe and a cancellation point, and so is everything on this path. Only a
+/// handshake under way is ended here; other rows name their socket by its cookie.
+///
+/// # Safety
+/// The C contract of close(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    if PENDING.is_any() {
+        enter((), (), |state| state.closing(fd));
+    }
+    next::CLOSE.get()(fd)
+}
+
+/// glibc's other name for close(2).
+///
+/// # Safety
+/// The C contract of close(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __close(fd: c_int) -> c_int {
+    close(fd)
+}
+
 /// A vfork child's descriptors are its own and its memory is not: there the rows stay as they are.
 fn duplicated(old: c_int, new: c_int) -> c_int {
     if new >= 0 && new != old {
         let kept = errno::get();
         enter((), (), |state| {
-            if state.sockets.is_known(old) && state.process.own().is_some() {
+            let is_known = state.sockets.is_known(old) || PENDING.has(new);
+            if is_known && state.process.own().is_some() {
+                PENDING.remove(new);
                 state.sockets.duplicated(old, new);
+                // Without room the duplicate is not driven; its original is.
+                let _room = !PENDING.has(old) || PENDING.insert(new);
             }
         });
         errno::set(kept);

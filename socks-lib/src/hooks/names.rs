@@ -17,6 +17,7 @@ use socks_client::Errno;
 
 use crate::enter::enter;
 use crate::next;
+use crate::pending::PENDING;
 use crate::state::State;
 use crate::sys::{abi, errno, io};
 
@@ -55,11 +56,24 @@ redhook::hook! {
         value: *mut c_void,
         len: *mut socklen_t
     ) -> c_int => socks6_getsockopt {
+        let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR && PENDING.is_any();
+        if is_error {
+            enter((), (), |state| {
+                state.drive_pending(fd);
+            });
+        }
         let room = room(len);
         let result = next::GETSOCKOPT.get()(fd, level, name, value, len);
         let is_domain = level == libc::SOL_SOCKET && name == libc::SO_DOMAIN && room >= 4;
         if result == 0 && is_domain && enter(false, false, |state| state.is_swapped(fd)) {
             value.cast::<c_int>().write_unaligned(libc::AF_INET);
+        }
+        if result == 0
+            && is_error
+            && room >= 4
+            && let Some(errno) = enter(None, None, |state| state.take_failure(fd))
+        {
+            value.cast::<c_int>().write_unaligned(errno.0);
         }
         result
     }

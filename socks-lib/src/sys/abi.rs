@@ -63,6 +63,33 @@ pub(crate) enum Given {
     Other,
 }
 
+/// RFC 2133's sockaddr_in6 had no scope; the kernel still takes it.
+const SIN6_LEN_RFC2133: socklen_t = 24;
+
+/// Copies the `sockaddr` of a datagram in: on an AF_INET socket AF_UNSPEC means AF_INET (ip(7)).
+///
+/// # Safety
+/// `addr` is null or readable for `len` octets.
+pub(crate) unsafe fn copy_in_to(addr: *const sockaddr, len: socklen_t) -> Given {
+    // SAFETY: our caller's contract.
+    match unsafe { copy_in(addr, len) } {
+        Given::Unspec if len >= len_of::<sockaddr_in>() => {
+            // SAFETY: not null (it has a family) and readable for `len` octets, which is enough.
+            Given::Inet(unsafe { copy_in_v4(addr) })
+        }
+        given => given,
+    }
+}
+
+/// # Safety
+/// `addr` is readable for a sockaddr_in.
+unsafe fn copy_in_v4(addr: *const sockaddr) -> SocketAddr {
+    // SAFETY: our caller's contract; alignment is not promised.
+    let v4 = unsafe { addr.cast::<sockaddr_in>().read_unaligned() };
+    let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
+    SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into()
+}
+
 /// Copies a `sockaddr` in.
 ///
 /// # Safety
@@ -77,13 +104,18 @@ pub(crate) unsafe fn copy_in(addr: *const sockaddr, len: socklen_t) -> Given {
         libc::AF_UNSPEC => Given::Unspec,
         libc::AF_INET if len >= len_of::<sockaddr_in>() => {
             // SAFETY: readable for `len` octets, which is enough (checked in the guard).
-            let v4 = unsafe { addr.cast::<sockaddr_in>().read_unaligned() };
-            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Given::Inet(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
+            Given::Inet(unsafe { copy_in_v4(addr) })
         }
-        libc::AF_INET6 if len >= len_of::<sockaddr_in6>() => {
-            // SAFETY: readable for `len` octets, which is enough (checked in the guard).
-            let v6 = unsafe { addr.cast::<sockaddr_in6>().read_unaligned() };
+        libc::AF_INET6 if len >= SIN6_LEN_RFC2133 => {
+            // SAFETY: all zeroes is a valid sockaddr_in6.
+            let mut v6: sockaddr_in6 = unsafe { std::mem::zeroed() };
+            let octets = usize::try_from(len)
+                .unwrap_or(0)
+                .min(size_of::<sockaddr_in6>());
+            // SAFETY: readable for `len` octets (our caller's contract), and within `v6`.
+            unsafe {
+                std::ptr::copy_nonoverlapping(addr.cast::<u8>(), (&raw mut v6).cast(), octets);
+            }
             let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
             let flowinfo = u32::from_be(v6.sin6_flowinfo);
             let port = u16::from_be(v6.sin6_port);

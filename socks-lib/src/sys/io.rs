@@ -2,7 +2,7 @@
 //! and none that waits.
 
 use std::ffi::c_int;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use fake_dns::Family;
@@ -30,27 +30,31 @@ fn with<T>(fd: c_int, f: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
 }
 
 /// `None` if it is not a socket that speaks IP: then libc and the kernel know what to say.
-pub(crate) fn facts(fd: c_int) -> Option<Facts> {
+///
+/// # Errors
+/// The kernel, or a sandbox, does not tell.
+pub(crate) fn facts(fd: c_int) -> Result<Option<Facts>, Raw> {
     if fd < 0 {
-        return None;
+        return Ok(None);
     }
     with(fd, |fd| {
-        let family = match sockopt::socket_domain(fd).ok()? {
-            AddressFamily::INET => Family::V4,
-            AddressFamily::INET6 => Family::V6,
-            _ => return None,
+        let family = match sockopt::socket_domain(fd) {
+            Ok(AddressFamily::INET) => Family::V4,
+            Ok(AddressFamily::INET6) => Family::V6,
+            Ok(_) | Err(Raw::BADF | Raw::NOTSOCK) => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let protocol = sockopt::socket_protocol(fd).ok()?;
-        let kind = match (sockopt::socket_type(fd).ok()?, protocol) {
+        let protocol = sockopt::socket_protocol(fd)?;
+        let kind = match (sockopt::socket_type(fd)?, protocol) {
             (SocketType::STREAM, None | Some(ipproto::TCP | ipproto::MPTCP)) => Kind::Stream,
             (SocketType::DGRAM, _) => Kind::Datagram,
             _ => Kind::Other,
         };
-        Some(Facts {
+        Ok(Some(Facts {
             family,
             kind,
-            cookie: sockopt::socket_cookie(fd).ok()?,
-        })
+            cookie: sockopt::socket_cookie(fd)?,
+        }))
     })
 }
 
@@ -102,6 +106,33 @@ pub(crate) fn dissolve(fd: c_int) {
     let _was_not = with(fd, |fd| rustix::net::connect_unspec(fd));
     // The kernel leaves ECONNRESET behind (tcp_disconnect); the application did nothing to be reset.
     let _reset = take_error(fd);
+}
+
+/// The TCP connect of a socket that does not block.
+pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
+    let result = with(fd, |fd| rustix::net::connect(fd, &to));
+    result.map_err(|error| Errno(error.raw_os_error()))
+}
+
+/// Makes an unconnected socket that does not block look as one does whose connection was refused:
+/// level- and edge-triggered, in every kind of wait, until its error is read. Nobody can listen on port
+/// 0, so the kernel refuses at once; which errno it was in truth is for SO_ERROR's hook to say.
+///
+/// `gateway` is where the socket was last connected to: one that has spoken v4-mapped cannot speak v6.
+pub(crate) fn refuse(fd: c_int, gateway: SocketAddr) {
+    let is_v6 = with(fd, |fd| sockopt::socket_domain(fd)) == Ok(AddressFamily::INET6);
+    let here: IpAddr = match (gateway.ip().to_canonical(), is_v6) {
+        (IpAddr::V4(_), false) => Ipv4Addr::LOCALHOST.into(),
+        (IpAddr::V4(_), true) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
+        (IpAddr::V6(_), _) => Ipv6Addr::LOCALHOST.into(),
+    };
+    // On a socket that blocks (after EINTR, say) connect() itself would take the error.
+    let flags = with(fd, |fd| rustix::fs::fcntl_getfl(fd)).unwrap_or(OFlags::NONBLOCK);
+    let set = |flags| with(fd, |fd| rustix::fs::fcntl_setfl(fd, flags));
+    let _same = set(flags | OFlags::NONBLOCK);
+    // Without a loopback interface the socket is an unconnected one: OUT and HUP, without ERR.
+    let _refused = connect(fd, SocketAddr::new(here, 0));
+    let _as_before = set(flags);
 }
 
 /// One try.

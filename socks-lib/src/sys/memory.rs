@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::process::{Resource, getpid, getrlimit};
-use socks_client::Row;
+use socks_client::{Handshake, Row};
 
 /// Rows for at most this many descriptors; above it connect fails closed.
 const MOST_ROWS: u64 = 1 << 20;
+/// … and for no fewer than these, or there is no shim.
+const LEAST_ROWS: usize = 1024;
 
 /// Reserves a row for each descriptor that this process may ever have. Only rows that are written to
 /// cost memory. `None` if not even address space is left.
@@ -18,15 +20,37 @@ pub(crate) fn rows() -> Option<&'static [Row]> {
         .maximum
         .unwrap_or(MOST_ROWS)
         .min(MOST_ROWS);
-    let count = usize::try_from(limit).ok()?;
-    let octets = count.checked_mul(size_of::<Row>())?;
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
-    let rows = unsafe { mmap_anonymous(ptr::null_mut(), octets, access, flags) }.ok()?;
+    let mut count = usize::try_from(limit).ok()?;
+    let rows = loop {
+        let octets = count.checked_mul(size_of::<Row>())?;
+        // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
+        match unsafe { mmap_anonymous(ptr::null_mut(), octets, access, flags) } {
+            Ok(rows) => break rows,
+            // RLIMIT_AS: fewer will do for a program that is kept so short.
+            Err(_) if count > LEAST_ROWS => count = count.checked_div(2)?,
+            Err(_) => return None,
+        }
+    };
     // SAFETY: `octets` of zeroed memory, page-aligned, which nobody unmaps; zeroes are plain rows, and
     // rows are atomics, so that they may be shared.
     Some(unsafe { std::slice::from_raw_parts(rows.cast::<Row>(), count) })
+}
+
+/// Handshakes under way at once, in a process and the children that it forks.
+const HANDSHAKES: usize = 4096;
+
+/// Memory for handshakes that forked children share: a child may go on with its parent's.
+pub(crate) fn handshakes() -> Option<&'static [Handshake]> {
+    let octets = HANDSHAKES.checked_mul(size_of::<Handshake>())?;
+    let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
+    let all = unsafe { mmap_anonymous(ptr::null_mut(), octets, access, flags) }.ok()?;
+    // SAFETY: `octets` of zeroed memory, page-aligned, which nobody unmaps; zeroes are free
+    // handshakes, and they are atomics, so that they may be shared.
+    Some(unsafe { std::slice::from_raw_parts(all.cast::<Handshake>(), HANDSHAKES) })
 }
 
 /// Tells which process this is: a page that fork leaves zeroed in the child (MADV_WIPEONFORK) and a
@@ -53,6 +77,11 @@ impl Process {
         let pid = unsafe { &*page.cast::<AtomicU32>() };
         pid.store(own_pid(), Ordering::Relaxed);
         Some(Self { pid })
+    }
+
+    /// What fork's child does first: the word is its own before any vfork child of its own sees it.
+    pub(crate) fn forked(&self) {
+        self.pid.store(own_pid(), Ordering::Relaxed);
     }
 
     /// The process's id if its memory is its own; `None` in a vfork child, whose memory is its

@@ -1,0 +1,239 @@
+//! epoll_ctl(2) and epoll_wait(2): what a set is told of a socket is remembered, since its connect() may
+//! come later; and events of handshakes are ours and not the program's.
+
+use std::ffi::c_int;
+use std::time::Duration;
+
+use libc::{epoll_event, sigset_t, timespec};
+use socks_client::Registration;
+
+use crate::enter::enter;
+use crate::next;
+use crate::pending::PENDING;
+use crate::state::State;
+use crate::sys::errno;
+use crate::wait::{self, Deadline, SLICE};
+
+/// `epoll_ctl(2)`.
+///
+/// # Safety
+/// The C contract: `event` is null or valid.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn epoll_ctl(
+    set: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: *mut epoll_event,
+) -> c_int {
+    let mut marker = None;
+    if operation != libc::EPOLL_CTL_DEL && !event.is_null() && PENDING.is_any() {
+        marker = enter(None, None, |state| state.on_epoll_ctl(fd));
+    }
+    let asked = marker.as_mut().map_or(event, std::ptr::from_mut);
+    // SAFETY: the application's own arguments, or a valid event in place of its own.
+    let result = unsafe { next::EPOLL_CTL.get()(set, operation, fd, asked) };
+    if result == 0 {
+        // SAFETY: our caller's contract; the kernel has read it in the line above.
+        let event = (operation != libc::EPOLL_CTL_DEL).then(|| unsafe { event.read_unaligned() });
+        enter((), (), |state| state.remember_registration(set, fd, event));
+    }
+    result
+}
+
+impl State {
+    fn remember_registration(&self, set: c_int, fd: c_int, event: Option<epoll_event>) {
+        let Some(row) = self.sockets.row(fd) else {
+            return;
+        };
+        // A vfork child's rows are its parent's.
+        if self.process.own().is_none() {
+            return;
+        }
+        match event {
+            Some(event) => {
+                row.registered(Registration {
+                    set,
+                    events: event.events,
+                    data: event.u64,
+                });
+            }
+            None => row.unregistered(set),
+        }
+    }
+
+    /// Takes markers out of `events`; gives how many events are the program's.
+    ///
+    /// # Safety
+    /// `events` points to `count` events.
+    unsafe fn without_markers(&self, events: *mut epoll_event, count: usize) -> usize {
+        let mut kept = 0_usize;
+        for index in 0..count {
+            // SAFETY: `index` is below `count`, and so is `kept`.
+            unsafe {
+                let event = events.add(index).read_unaligned();
+                if let Some(fd) = self.marked(event.u64) {
+                    self.drive_pending(fd);
+                } else {
+                    events.add(kept).write_unaligned(event);
+                    kept = kept.saturating_add(1);
+                }
+            }
+        }
+        kept
+    }
+}
+
+/// `epoll_wait(2)`: a cancellation point.
+///
+/// # Safety
+/// The C contract: `events` has room for `most`.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn epoll_wait(
+    set: c_int,
+    events: *mut epoll_event,
+    most: c_int,
+    timeout: c_int,
+) -> c_int {
+    let wait = |left: Option<Duration>| {
+        // SAFETY: the application's own arguments, with the time that is left.
+        unsafe { next::EPOLL_WAIT.get()(set, events, most, wait::milliseconds(left)) }
+    };
+    if !PENDING.was_any() {
+        // SAFETY: the application's own arguments.
+        let ready = unsafe { next::EPOLL_WAIT.get()(set, events, most, timeout) };
+        if !PENDING.was_any() {
+            return ready;
+        }
+        // SAFETY: our caller's contract.
+        return unsafe { filtered(events, ready, Deadline::in_milliseconds(timeout), wait) };
+    }
+    // SAFETY: our caller's contract.
+    unsafe { driven(events, Deadline::in_milliseconds(timeout), wait) }
+}
+
+/// `epoll_pwait(2)`: a cancellation point.
+///
+/// # Safety
+/// The C contract: `events` has room for `most`; `mask` is null or valid.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn epoll_pwait(
+    set: c_int,
+    events: *mut epoll_event,
+    most: c_int,
+    timeout: c_int,
+    mask: *const sigset_t,
+) -> c_int {
+    let wait = |left: Option<Duration>| {
+        // SAFETY: the application's own arguments, with the time that is left.
+        unsafe { next::EPOLL_PWAIT.get()(set, events, most, wait::milliseconds(left), mask) }
+    };
+    if !PENDING.was_any() {
+        // SAFETY: the application's own arguments.
+        let ready = unsafe { next::EPOLL_PWAIT.get()(set, events, most, timeout, mask) };
+        if !PENDING.was_any() {
+            return ready;
+        }
+        // SAFETY: our caller's contract.
+        return unsafe { filtered(events, ready, Deadline::in_milliseconds(timeout), wait) };
+    }
+    // SAFETY: our caller's contract.
+    unsafe { driven(events, Deadline::in_milliseconds(timeout), wait) }
+}
+
+/// `epoll_pwait2(2)`: a cancellation point.
+///
+/// # Safety
+/// The C contract: `events` has room for `most`; `timeout` and `mask` are null or valid.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn epoll_pwait2(
+    set: c_int,
+    events: *mut epoll_event,
+    most: c_int,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    let wait = |left: Option<Duration>| {
+        let left = left.map(wait::timespec_of);
+        let left = left.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        // SAFETY: the application's own arguments, with the time that is left.
+        unsafe { next::EPOLL_PWAIT2.get()(set, events, most, left, mask) }
+    };
+    // SAFETY: our caller's contract: null or valid.
+    let limit = unsafe { timeout.as_ref() }.map(wait::duration).transpose();
+    let Ok(limit) = limit.ok().filter(|_| PENDING.was_any()).ok_or(()) else {
+        // SAFETY: the application's own arguments.
+        let ready = unsafe { next::EPOLL_PWAIT2.get()(set, events, most, timeout, mask) };
+        if !PENDING.was_any() {
+            return ready;
+        }
+        // SAFETY: our caller's contract.
+        return unsafe { filtered(events, ready, Deadline::after(None), wait) };
+    };
+    // SAFETY: our caller's contract.
+    unsafe { driven(events, Deadline::after(limit), wait) }
+}
+
+/// # Safety
+/// `wait` fills `events`.
+unsafe fn driven(
+    events: *mut epoll_event,
+    deadline: Deadline,
+    wait: impl Fn(Option<Duration>) -> c_int,
+) -> c_int {
+    loop {
+        let is_any = PENDING.is_any();
+        let left = if is_any {
+            Some(deadline.left_within(SLICE))
+        } else {
+            deadline.left()
+        };
+        let ready = wait(left);
+        if ready < 0 || (ready == 0 && deadline.is_over()) {
+            return ready;
+        }
+        if is_any && ready == 0 {
+            enter((), (), State::drive_all);
+            continue;
+        }
+        // SAFETY: the kernel has written as many events as it says.
+        let kept = unsafe { kept(events, ready) };
+        if kept > 0 || ready == 0 {
+            return kept;
+        }
+    }
+}
+
+/// What remains of an answer that the kernel gave before there was anything pending.
+///
+/// # Safety
+/// As [`driven`]; `events` has as many events as `ready` says.
+unsafe fn filtered(
+    events: *mut epoll_event,
+    ready: c_int,
+    deadline: Deadline,
+    wait: impl Fn(Option<Duration>) -> c_int,
+) -> c_int {
+    if ready <= 0 {
+        return ready;
+    }
+    // SAFETY: our caller's contract.
+    let kept = unsafe { kept(events, ready) };
+    if kept > 0 {
+        return kept;
+    }
+    // SAFETY: our caller's contract.
+    unsafe { driven(events, deadline, wait) }
+}
+
+/// # Safety
+/// `events` has as many events as `ready` says.
+unsafe fn kept(events: *mut epoll_event, ready: c_int) -> c_int {
+    let count = usize::try_from(ready).unwrap_or(0);
+    let before = errno::get();
+    // SAFETY: our caller's contract.
+    let kept = enter(count, count, |state| unsafe {
+        state.without_markers(events, count)
+    });
+    errno::set(before);
+    c_int::try_from(kept).unwrap_or(0)
+}

@@ -1,0 +1,272 @@
+//! select(2) and pselect(2), as hooks::poll does it.
+
+use std::ffi::{c_int, c_ulong};
+use std::ptr;
+use std::time::Duration;
+
+use libc::{POLLIN, POLLOUT, fd_set, sigset_t, timespec, timeval};
+
+use crate::enter::enter;
+use crate::next;
+use crate::pending::{Needs, PENDING};
+use crate::state::State;
+use crate::wait::{self, Borrowed, Deadline};
+
+/// Words of the sets that the stack has room for: FD_SETSIZE descriptors.
+const ON_STACK: usize = 16;
+const WORD_BITS: usize = 64;
+
+/// A set as the kernel sees it: words, as many as the highest number needs.
+type Words = *mut c_ulong;
+
+/// `select(2)`: a cancellation point. Linux leaves the time that was not slept in `timeout`.
+///
+/// # Safety
+/// The C contract: each set null or with room for `count` bits; `timeout` null or valid.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn select(
+    count: c_int,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    timeout: *mut timeval,
+) -> c_int {
+    // SAFETY: the application's own arguments.
+    let pass = || unsafe { next::SELECT.get()(count, read, write, except, timeout) };
+    if !PENDING.is_any() {
+        return pass();
+    }
+    // SAFETY: our caller's contract: null or valid.
+    let Ok(limit) = unsafe { timeout.as_ref() }.map(of_timeval).transpose() else {
+        return pass();
+    };
+    let deadline = Deadline::after(limit);
+    let wait = |[read, write, except]: [Words; 3], left: Option<Duration>| {
+        let mut left = left.map(to_timeval);
+        let left = left.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+        // SAFETY: the application's sets, or copies of them.
+        unsafe { next::SELECT.get()(count, read.cast(), write.cast(), except.cast(), left) }
+    };
+    let sets = [read.cast(), write.cast(), except.cast()];
+    // SAFETY: our caller's contract.
+    let result = unsafe { driven(count, sets, deadline, wait) };
+    // SAFETY: our caller's contract: null or valid.
+    if let (Some(timeout), Some(left)) = (unsafe { timeout.as_mut() }, deadline.left()) {
+        *timeout = to_timeval(left);
+    }
+    result
+}
+
+/// glibc's other name for select(2).
+///
+/// # Safety
+/// As [`select`].
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __select(
+    count: c_int,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    timeout: *mut timeval,
+) -> c_int {
+    // SAFETY: our caller's contract, passed on.
+    unsafe { select(count, read, write, except, timeout) }
+}
+
+/// `pselect(2)`: async-signal-safe and a cancellation point.
+///
+/// # Safety
+/// The C contract: each set null or with room for `count` bits; the rest null or valid.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pselect(
+    count: c_int,
+    read: *mut fd_set,
+    write: *mut fd_set,
+    except: *mut fd_set,
+    timeout: *const timespec,
+    mask: *const sigset_t,
+) -> c_int {
+    // SAFETY: the application's own arguments.
+    let pass = || unsafe { next::PSELECT.get()(count, read, write, except, timeout, mask) };
+    if !PENDING.is_any() {
+        return pass();
+    }
+    // SAFETY: our caller's contract: null or valid.
+    let Ok(limit) = unsafe { timeout.as_ref() }.map(wait::duration).transpose() else {
+        return pass();
+    };
+    let wait = |[read, write, except]: [Words; 3], left: Option<Duration>| {
+        let left = left.map(wait::timespec_of);
+        let left = left.as_ref().map_or(ptr::null(), ptr::from_ref);
+        // SAFETY: the application's sets, or copies of them; its own mask.
+        unsafe { next::PSELECT.get()(count, read.cast(), write.cast(), except.cast(), left, mask) }
+    };
+    let sets = [read.cast(), write.cast(), except.cast()];
+    // SAFETY: our caller's contract.
+    unsafe { driven(count, sets, Deadline::after(limit), wait) }
+}
+
+fn of_timeval(time: &timeval) -> Result<Duration, ()> {
+    let nanoseconds = time.tv_usec.checked_mul(1_000).ok_or(())?;
+    // select(2) takes more than a second's microseconds.
+    let seconds = time
+        .tv_sec
+        .checked_add(nanoseconds.div_euclid(1_000_000_000))
+        .ok_or(())?;
+    let nanoseconds = nanoseconds.rem_euclid(1_000_000_000);
+    if time.tv_usec < 0 {
+        return Err(());
+    }
+    wait::duration(&timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    })
+}
+
+fn to_timeval(left: Duration) -> timeval {
+    timeval {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_usec: i64::from(left.subsec_micros()),
+    }
+}
+
+/// # Safety
+/// Each set is null or has room for `count` bits; `wait` calls libc's function with `count`.
+unsafe fn driven(
+    count: c_int,
+    sets: [Words; 3],
+    deadline: Deadline,
+    wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
+) -> c_int {
+    let bits = usize::try_from(count).unwrap_or(0);
+    let words = bits.div_ceil(WORD_BITS);
+    if words <= ON_STACK {
+        let mut copies = [[0; ON_STACK]; 4];
+        let [read, write, except, pending] = &mut copies;
+        let copies = [read, write, except, pending].map(|set| set.as_mut_ptr());
+        // SAFETY: the copies have room for `words`; our caller's contract.
+        return unsafe { repeat(sets, copies, words, deadline, wait) };
+    }
+    let set_octets = words.saturating_mul(size_of::<c_ulong>());
+    let Some(memory) = Borrowed::take(set_octets.saturating_mul(4)) else {
+        return wait(sets, deadline.left());
+    };
+    let start = memory.start.cast::<c_ulong>();
+    // SAFETY: four sets of `words`, one behind the other.
+    let copies = unsafe {
+        let second = start.add(words);
+        let third = second.add(words);
+        [start, second, third, third.add(words)]
+    };
+    // SAFETY: the copies have room for `words`; our caller's contract.
+    let result = unsafe { repeat(sets, copies, words, deadline, wait) };
+    // SAFETY: nothing uses it any more.
+    unsafe { memory.give_back() };
+    result
+}
+
+/// # Safety
+/// Sets are null or have `words` words, copies have them.
+unsafe fn repeat(
+    sets: [Words; 3],
+    copies: [Words; 4],
+    words: usize,
+    deadline: Deadline,
+    wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
+) -> c_int {
+    let [read, write, except, pending] = copies;
+    loop {
+        for (set, copy) in sets.into_iter().chain([ptr::null_mut()]).zip(copies) {
+            // SAFETY: our caller's contract.
+            unsafe {
+                if set.is_null() {
+                    copy.write_bytes(0, words);
+                } else {
+                    copy.copy_from_nonoverlapping(set, words);
+                }
+            }
+        }
+        // SAFETY: our caller's contract.
+        let limit = enter(None, None, |state| unsafe {
+            state.ask_select(copies, words)
+        });
+        let Some(limit) = limit else {
+            return wait(sets, deadline.left());
+        };
+        let ready = wait([read, write, except], Some(deadline.left_within(limit)));
+        if ready < 0 {
+            return ready;
+        }
+        let mut visible = 0_u32;
+        for copy in [read, write, except] {
+            for index in 0..words {
+                // SAFETY: `index` is below `words`.
+                unsafe {
+                    *copy.add(index) &= !*pending.add(index);
+                    visible = (*copy.add(index)).count_ones().saturating_add(visible);
+                }
+            }
+        }
+        if visible > 0 || (ready == 0 && deadline.is_over()) {
+            for (set, copy) in sets.into_iter().zip(copies) {
+                if !set.is_null() {
+                    // SAFETY: our caller's contract.
+                    unsafe { set.copy_from_nonoverlapping(copy, words) };
+                }
+            }
+            return c_int::try_from(visible).unwrap_or(c_int::MAX);
+        }
+    }
+}
+
+impl State {
+    /// Changes the copies into the question that libc is to be asked; `None` if no descriptor in it is
+    /// in mid-handshake.
+    ///
+    /// # Safety
+    /// The copies have `words` words.
+    unsafe fn ask_select(&self, copies: [Words; 4], words: usize) -> Option<Duration> {
+        let [read, write, _, pending] = copies;
+        let mut limit = None::<Duration>;
+        for fd in PENDING.iter() {
+            let Some((index, bit)) = place(fd, words) else {
+                continue;
+            };
+            // SAFETY: `index` is below `words` (checked by `place`).
+            let is_asked = copies
+                .iter()
+                .any(|copy| unsafe { *copy.add(index) } & bit != 0);
+            if !is_asked {
+                continue;
+            }
+            let Needs::Wait(events, milliseconds) = self.drive_pending(fd) else {
+                continue;
+            };
+            for copy in copies {
+                // SAFETY: as above.
+                unsafe { *copy.add(index) &= !bit };
+            }
+            for (wanted, set) in [
+                (events & POLLIN, read),
+                (events & POLLOUT, write),
+                (1, pending),
+            ] {
+                if wanted != 0 {
+                    // SAFETY: as above.
+                    unsafe { *set.add(index) |= bit };
+                }
+            }
+            let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+            limit = Some(limit.map_or(left, |limit| limit.min(left)));
+        }
+        limit
+    }
+}
+
+/// Where a descriptor stands in a set.
+fn place(fd: c_int, words: usize) -> Option<(usize, c_ulong)> {
+    let fd = usize::try_from(fd).ok()?;
+    let index = fd.checked_div(WORD_BITS).filter(|&index| index < words)?;
+    let shift = u32::try_from(fd.checked_rem(WORD_BITS)?).ok()?;
+    Some((index, 1_u64.checked_shl(shift)?))
+}
