@@ -1,6 +1,8 @@
 //! `Reader`: the only code that slices a received buffer.
 //! It knows fields, not messages; what a field means is said where the message is.
 
+use core::ffi::CStr;
+
 use crate::WireError;
 
 /// What a message's `parse` makes of the octets so far.
@@ -114,17 +116,13 @@ impl<'a> Reader<'a> {
     /// is certain that there are more than `most`.
     pub(crate) fn until_nul(&mut self, most: usize) -> Result<Option<&'a [u8]>, Stop> {
         let rest = self.rest();
-        match rest
-            .iter()
-            .take(most.saturating_add(1))
-            .position(|&octet| octet == 0)
-        {
-            Some(len) => {
-                self.at = self.at.saturating_add(len).saturating_add(1);
-                Ok(rest.get(..len))
+        match CStr::from_bytes_until_nul(rest).map(CStr::to_bytes) {
+            Ok(text) if text.len() <= most => {
+                self.at = self.at.saturating_add(text.len()).saturating_add(1);
+                Ok(Some(text))
             }
-            None if rest.len() > most => Ok(None),
-            None => Err(self.more(rest.len().saturating_add(1))),
+            Err(_) if rest.len() <= most => Err(self.more(rest.len().saturating_add(1))),
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     Address, Bound, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep,
     Reply, Request, Selection, Status, WireError,
     v4::{self, UserId},
-    write::Writer,
+    write::{Writer, copy},
 };
 
 /// The version of the protocol that a client speaks.
@@ -247,9 +247,7 @@ impl ServerHandshake {
     fn fill(&mut self, octets: &[u8]) -> usize {
         let room = self.buf.get_mut(self.len..).unwrap_or_default();
         let taken = octets.len().min(room.len());
-        for (to, &from) in room.iter_mut().zip(octets) {
-            *to = from;
-        }
+        copy(room, octets);
         self.len = self.len.saturating_add(taken);
         taken
     }

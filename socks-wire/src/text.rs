@@ -3,6 +3,8 @@
 
 use core::fmt::{self, Write as _};
 
+use crate::write::copy;
+
 /// Most octets that a one-octet length can count.
 pub(crate) const MOST_OCTETS: usize = 255;
 
@@ -23,7 +25,7 @@ impl Text {
     pub(crate) fn new(from: &[u8]) -> Option<Self> {
         let len = u8::try_from(from.len()).ok()?;
         let mut octets = [0; MOST_OCTETS];
-        octets.get_mut(..from.len())?.copy_from_slice(from);
+        copy(&mut octets, from);
         Some(Self { len, octets })
     }
 

@@ -36,7 +36,7 @@ impl<'b> Writer<'b> {
     pub(crate) fn put(&mut self, octets: &[u8]) {
         let end = self.needed.saturating_add(octets.len());
         if let Some(field) = self.buf.get_mut(self.needed..end) {
-            field.copy_from_slice(octets);
+            copy(field, octets);
         }
         self.needed = end;
     }
@@ -55,5 +55,13 @@ impl<'b> Writer<'b> {
         let len = u8::try_from(octets.len()).unwrap_or(u8::MAX);
         self.octet(len);
         self.put(octets.get(..usize::from(len)).unwrap_or(octets));
+    }
+}
+
+/// Copies as much as there is of both. `copy_from_slice` would panic where the two differ, and the
+/// release build of this crate is to contain no panic at all.
+pub(crate) fn copy(to: &mut [u8], from: &[u8]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
     }
 }
