@@ -24,12 +24,16 @@ mod supervisor;
 pub(crate) use keeper::{bound, keep};
 pub(crate) use supervisor::supervise;
 
+use std::fs;
 use std::io::pipe;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::flag;
 use socks_client::{Gateway, GatewayHost, Login, Secret};
 
 use crate::error::LaunchError;
@@ -81,6 +85,7 @@ pub(crate) fn run(
     ));
     announce(&address.to_string());
 
+    let signals = front::catch()?;
     let (control, theirs) = UnixStream::pair().map_err(LaunchError::system("socket pair"))?;
     own_program("supervise")
         .arg("--config")
@@ -95,7 +100,37 @@ pub(crate) fn run(
         .process_group(0)
         .spawn()
         .map_err(LaunchError::system("supervisor"))?;
-    front::wait(&control, lifeline.into(), &job.path)
+    front::wait(signals, &control, lifeline.into(), &job.path)
+}
+
+/// Makes nothing of what is sent to everybody when a service is to end: whoever takes care of the
+/// others ends with the last of them.
+fn outlive_signals() {
+    for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
+        let _registered = flag::register(signal, Arc::default());
+    }
+}
+
+/// Those of the signals that this process does not ignore. The others stay as they are: a handler in
+/// their place would become the default action in our children, and end what runs under nohup.
+fn not_ignored(signals: &[i32]) -> Vec<i32> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or_default();
+    let is_ignored = |signal: &i32| {
+        let bit = u32::try_from(*signal)
+            .ok()
+            .and_then(|signal| signal.checked_sub(1));
+        bit.and_then(|bit| 1_u64.checked_shl(bit))
+            .is_some_and(|bit| mask & bit != 0)
+    };
+    signals
+        .iter()
+        .copied()
+        .filter(|signal| !is_ignored(signal))
+        .collect()
 }
 
 /// This program in another of its parts, and out of the reach of the terminal's signals.

@@ -17,6 +17,7 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 use signal_hook::low_level::{emulate_default_handler, raise};
 
 use super::message::Report;
+use super::not_ignored;
 use crate::error::LaunchError;
 
 /// Everything that is sent to a process to tell it something. KILL and STOP cannot be passed on;
@@ -37,11 +38,20 @@ const PASSED_ON: [i32; 13] = [
     number::SIGWINCH,
 ];
 
+/// From here on signals wait to be passed on.
+///
+/// # Errors
+/// If no handler can be installed.
+pub(super) fn catch() -> Result<SignalsInfo<WithOrigin>, LaunchError> {
+    SignalsInfo::new(not_ignored(&PASSED_ON)).map_err(LaunchError::system("signals"))
+}
+
 /// Waits for the command's end and ends alike.
 ///
 /// # Errors
 /// If the command could not be executed, or the supervisor has gone.
 pub(super) fn wait(
+    signals: SignalsInfo<WithOrigin>,
     control: &UnixStream,
     lifeline: OwnedFd,
     path: &Path,
@@ -49,9 +59,6 @@ pub(super) fn wait(
     let system = LaunchError::system;
     send(control, &lifeline).map_err(system("control socket"))?;
     drop(lifeline); // The supervisor's alone from now on.
-    // Not earlier: a handler here would become the default action in the command, also for a signal
-    // that our parent had us ignore (nohup).
-    let signals = SignalsInfo::<WithOrigin>::new(PASSED_ON).map_err(system("signals"))?;
     let orders = control.try_clone().map_err(system("control socket"))?;
     thread::spawn(move || pass_on(signals, &orders));
     loop {

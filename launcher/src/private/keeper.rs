@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use super::own_program;
+use super::{outlive_signals, own_program};
 use crate::args::{BoundArgs, KeepArgs};
 use crate::beside;
 use crate::error::{LaunchError, words};
@@ -71,6 +71,7 @@ pub(super) fn start(
 /// # Errors
 /// None.
 pub(crate) fn keep(args: &KeepArgs) -> Result<ExitCode, LaunchError> {
+    outlive_signals();
     let started = spawn(args).and_then(|mut gateway| match await_address(&mut gateway) {
         Some(address) => Ok((gateway, address)),
         None => {

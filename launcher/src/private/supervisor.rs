@@ -16,6 +16,7 @@ use rustix::process::{
 
 use super::keeper::leave_stdio;
 use super::message::Report;
+use super::outlive_signals;
 use crate::args::SuperviseArgs;
 use crate::error::LaunchError;
 use crate::job::Job;
@@ -43,6 +44,7 @@ pub(crate) fn supervise(args: SuperviseArgs) -> Result<ExitCode, LaunchError> {
         arguments: args.arguments,
         preload: args.preload,
     };
+    outlive_signals();
     let mut command = job.command(&args.config);
     // In the process group of the one that stands in for it, and so in the terminal's foreground
     // and the shell's job.

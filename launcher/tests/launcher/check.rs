@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::installation::{Installation, stdout};
+use crate::installation::{Bounded as _, Installation, stdout};
 
 #[test]
 fn all_is_well_without_a_gateway_and_that_is_said() {
     let here = Installation::new("check");
-    let output = here.socks6("check true").output().unwrap();
+    let output = here.socks6("check true").bounded();
     let said = stdout(&output);
     assert!(output.status.success(), "{said}");
     let starts = [
@@ -30,8 +30,7 @@ fn what_is_wrong_does_not_hide_what_is_wrong_behind_it() {
     // Port 1 of loopback: nobody listens, and nobody is contacted.
     let output = here
         .socks6("check --gateway 127.0.0.1:1 no-such-command")
-        .output()
-        .unwrap();
+        .bounded();
     let said = stdout(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     for line in [
@@ -52,7 +51,7 @@ fn a_shim_that_the_loader_cannot_load_is_found_out() {
     let mut library = fs::read(here.library()).unwrap();
     library.truncate(4096);
     fs::write(here.library(), library).unwrap();
-    let output = here.socks6("check").output().unwrap();
+    let output = here.socks6("check").bounded();
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stdout(&output).contains("shim     FAIL  "),
@@ -64,12 +63,12 @@ fn a_shim_that_the_loader_cannot_load_is_found_out() {
 #[test]
 fn the_table_is_named_with_what_is_in_it() {
     let here = Installation::new("table");
-    let output = here.socks6("table").output().unwrap();
+    let output = here.socks6("table").bounded();
     let place = here.root.join("run/socks6/table");
     assert_eq!(
         stdout(&output),
         format!("{}: 0 names of 131071\n", place.display())
     );
-    let output = here.socks6("table --table private").output().unwrap();
+    let output = here.socks6("table --table private").bounded();
     assert!(stdout(&output).starts_with("private: "));
 }

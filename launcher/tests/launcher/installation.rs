@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -58,6 +59,21 @@ impl Installation {
         path
     }
 
+    pub(crate) fn c_program(&self, name: &str, source: &str, options: &[&str]) -> PathBuf {
+        let path = self.root.join(name);
+        fs::write(path.with_extension("c"), source).unwrap();
+        let mut cc = Command::new("cc");
+        cc.args(options)
+            .arg("-o")
+            .arg(&path)
+            .arg(path.with_extension("c"));
+        assert!(
+            cc.status().unwrap().success(),
+            "gcc and libc6-dev are needed"
+        );
+        path
+    }
+
     pub(crate) fn program(&self) -> PathBuf {
         self.root.join("bin/socks6")
     }
@@ -82,6 +98,7 @@ impl Installation {
             }
         }
         command
+            .stdin(Stdio::null())
             .env("HOME", self.root.join("home"))
             .env("XDG_RUNTIME_DIR", self.root.join("run"))
             .env_remove("XDG_CONFIG_HOME")
@@ -131,6 +148,54 @@ impl Drop for Installation {
             thread::sleep(Duration::from_millis(10));
         }
         drop(fs::remove_dir_all(&self.root));
+    }
+}
+
+/// What std has without a bound.
+pub(crate) trait Bounded {
+    /// Runs to its end, and until nobody holds stdout and stderr any more.
+    fn bounded(&mut self) -> Output;
+}
+
+impl Bounded for Command {
+    fn bounded(&mut self) -> Output {
+        let child = self
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(LIMIT) else {
+            panic!("{self:?} (pid {pid}) or a child of it does not end");
+        };
+        output.unwrap()
+    }
+}
+
+/// A process that ends with the test, however that ends.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Running {
+    pub(crate) fn pid(&self) -> i32 {
+        self.0.id().try_into().unwrap()
+    }
+
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let mut status = None;
+        await_that("the process's end", || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 

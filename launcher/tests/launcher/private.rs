@@ -3,11 +3,15 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::installation::{Installation, await_that, is_running, state, stderr, stdout};
+use crate::installation::{
+    Bounded as _, Installation, Running, await_that, is_running, state, stderr, stdout,
+};
 
 /// Says `ready PID PPID`, and goes on until it is told to end.
 const WAITING: &str = "trap 'exit 9' TERM; echo ready $$ $PPID; while :; do sleep 0.02; done";
@@ -16,26 +20,24 @@ fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-fn pid(child: &Child) -> i32 {
-    child.id().try_into().unwrap()
-}
-
 /// Starts a script and gives the numbers of its first line.
-fn start(here: &Installation, script: &str) -> (Child, Vec<i32>) {
-    let mut child = here
-        .sh("run", script)
+fn start(here: &Installation, script: &str) -> (Running, Vec<i32>) {
+    let mut sh = here.sh("run", script);
+    let child = sh
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let mut run = Running(child);
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
+    BufReader::new(run.0.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
     let numbers = line
         .split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect();
-    (child, numbers)
+    (run, numbers)
 }
 
 fn await_the_end(here: &Installation) {
@@ -46,7 +48,7 @@ fn await_the_end(here: &Installation) {
 #[test]
 fn status_and_signal_and_standard_streams_pass_through() {
     let here = Installation::with_gateway("through");
-    let output = here.sh("run", "echo out; exit 7").output().unwrap();
+    let output = here.sh("run", "echo out; exit 7").bounded();
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(stdout(&output), "out\n");
     let said = stderr(&output);
@@ -63,24 +65,18 @@ fn status_and_signal_and_standard_streams_pass_through() {
     for signal in [1, 2, 9, 11, 15, 34] {
         let status = here
             .sh("run", &format!("kill -{signal} $$"))
-            .output()
-            .unwrap()
+            .bounded()
             .status;
         assert_eq!(status.signal(), Some(signal));
     }
     let mut copy = here.sh("run", "cat");
     let text = fs::File::open("/proc/self/status").unwrap();
-    let output = copy.stdin(text).output().unwrap();
+    let output = copy.stdin(text).bounded();
     assert!(stdout(&output).starts_with("Name:"));
 
     for (command, code) in [("no-such-command", 127), ("/", 126)] {
         assert_eq!(
-            here.socks6("run")
-                .arg(command)
-                .output()
-                .unwrap()
-                .status
-                .code(),
+            here.socks6("run").arg(command).bounded().status.code(),
             Some(code)
         );
     }
@@ -89,8 +85,7 @@ fn status_and_signal_and_standard_streams_pass_through() {
     let status = here
         .socks6("run --unprotected")
         .arg(orphan)
-        .output()
-        .unwrap()
+        .bounded()
         .status;
     assert_eq!(status.code(), Some(127));
     await_the_end(&here);
@@ -107,9 +102,9 @@ fn the_gateway_outlives_the_command_for_a_daemon_that_has_left_everything() {
     // The session leader ends as well: nothing is left of the first generations.
     let script = format!("setsid sh -c '({daemon}) &' & wait; exit 3");
     // Comes to an end although daemon, supervisor and keeper live: nobody else holds the pipes.
-    let output = here.sh("run", &script).output().unwrap();
+    let output = here.sh("run", &script).bounded();
     assert_eq!(output.status.code(), Some(3));
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(300));
     assert!(is_running(here.pid(0)));
     assert!(!here.has("ended"));
 
@@ -122,24 +117,22 @@ fn the_gateway_outlives_the_command_for_a_daemon_that_has_left_everything() {
 #[test]
 fn signals_are_passed_on() {
     let here = Installation::with_gateway("signals");
-    let (mut child, _) = start(&here, WAITING);
-    kill(pid(&child), Signal::TERM);
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    let (child, _) = start(&here, WAITING);
+    kill(child.pid(), Signal::TERM);
+    assert_eq!(child.end().code(), Some(9));
 
     let script = "trap 'echo got; exit 4' USR2; echo ready; while :; do sleep 0.02; done";
     let (mut child, _) = start(&here, script);
-    kill(pid(&child), Signal::USR2);
+    kill(child.pid(), Signal::USR2);
     let mut said = String::new();
     child
+        .0
         .stdout
         .take()
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    assert_eq!(
-        (said.as_str(), child.wait().unwrap().code()),
-        ("got\n", Some(4))
-    );
+    assert_eq!((said.as_str(), child.end().code()), ("got\n", Some(4)));
     await_the_end(&here);
 }
 
@@ -149,62 +142,73 @@ fn what_the_parent_ignores_the_command_ignores() {
     let mut sh = std::process::Command::new("sh");
     here.prepare(&mut sh);
     let script = "trap '' HUP INT; \"$0\" run sh -c 'kill -HUP $$; kill -INT $$; echo alive'";
-    let output = sh
-        .args(["-c", script])
-        .arg(here.program())
-        .output()
-        .unwrap();
+    let output = sh.args(["-c", script]).arg(here.program()).bounded();
     assert_eq!(stdout(&output), "alive\n");
 }
 
 #[test]
 fn stopped_and_continued_as_one() {
     let here = Installation::with_gateway("stopped");
-    let (mut child, command) = start(&here, "echo $$; kill -STOP $$; exit 6");
-    await_that("the stop", || state(pid(&child)) == Some('T'));
+    let (child, command) = start(&here, "echo $$; kill -STOP $$; exit 6");
+    await_that("the stop", || state(child.pid()) == Some('T'));
     assert_eq!(state(command[0]), Some('T'));
-    kill(pid(&child), Signal::CONT);
-    assert_eq!(child.wait().unwrap().code(), Some(6));
+    kill(child.pid(), Signal::CONT);
+    assert_eq!(child.end().code(), Some(6));
 
-    let (mut child, command) = start(&here, WAITING);
-    kill(pid(&child), Signal::TSTP);
-    await_that("the stop", || state(pid(&child)) == Some('T'));
+    let (child, command) = start(&here, WAITING);
+    kill(child.pid(), Signal::TSTP);
+    await_that("the stop", || state(child.pid()) == Some('T'));
     assert_eq!(state(command[0]), Some('T'));
-    kill(pid(&child), Signal::CONT);
-    kill(pid(&child), Signal::TERM);
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    kill(child.pid(), Signal::CONT);
+    kill(child.pid(), Signal::TERM);
+    assert_eq!(child.end().code(), Some(9));
 }
 
 #[test]
 fn whatever_is_killed_nothing_is_left_over() {
     let here = Installation::with_gateway("killed");
     // In place of the command: the command goes with it.
-    let (mut child, numbers) = start(&here, WAITING);
-    kill(pid(&child), Signal::KILL);
-    assert_eq!(child.wait().unwrap().signal(), Some(9));
+    let (child, numbers) = start(&here, WAITING);
+    kill(child.pid(), Signal::KILL);
+    assert_eq!(child.end().signal(), Some(9));
     await_that("the command's end", || !is_running(numbers[0]));
     await_the_end(&here);
 
     // The supervisor: without it nobody would know when to end.
-    let (mut child, numbers) = start(&here, WAITING);
+    let (child, numbers) = start(&here, WAITING);
     kill(numbers[1], Signal::KILL);
-    assert_eq!(child.wait().unwrap().code(), Some(125));
+    assert_eq!(child.end().code(), Some(125));
     await_the_end(&here);
     kill(numbers[0], Signal::KILL);
 
     // The keeper: the gateway goes with it, the command goes on.
-    let (mut child, _) = start(&here, WAITING);
+    let (child, _) = start(&here, WAITING);
     kill(here.pid(1), Signal::KILL);
     await_that("the gateway's end", || !is_running(here.pid(0)));
-    kill(pid(&child), Signal::TERM);
-    assert_eq!(child.wait().unwrap().code(), Some(9));
+    kill(child.pid(), Signal::TERM);
+    assert_eq!(child.end().code(), Some(9));
     fs::remove_dir_all(here.root.join("run/socks6")).unwrap(); // which the keeper would have done
+}
+
+#[test]
+fn who_tells_everybody_to_end_ends_the_command_first() {
+    let here = Installation::with_gateway("everybody");
+    let (child, numbers) = start(&here, WAITING);
+    let (command, supervisor, keeper) = (numbers[0], numbers[1], here.pid(1));
+    // As systemd does, in whatever order; the gateway then drains what is left.
+    kill(supervisor, Signal::TERM);
+    kill(keeper, Signal::TERM);
+    thread::sleep(Duration::from_millis(200));
+    assert!(is_running(supervisor) && is_running(keeper) && is_running(command));
+    kill(command, Signal::TERM);
+    assert_eq!(child.end().code(), Some(9));
+    await_the_end(&here);
 }
 
 #[test]
 fn a_gateway_that_does_not_start_is_told_and_nothing_runs() {
     let here = Installation::new("stillborn");
-    let run = || here.sh("run", "echo ran").output().unwrap();
+    let run = || here.sh("run", "echo ran").bounded();
     for (script, words) in [
         (None, "socks6-gateway is not in"),
         (

@@ -6,32 +6,19 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
 use rustix::fs::StatVfsMountFlags;
+use testkit::skipped;
 
-use crate::installation::{Installation, stderr, stdout};
+use crate::installation::{Bounded as _, Installation, stderr, stdout};
 
 const RUN: &str = "run --gateway 192.0.2.1:1080 --";
 
 #[test]
 fn the_exit_status_is_the_commands_own() {
     let here = Installation::new("status");
-    assert!(
-        here.socks6(RUN)
-            .arg("true")
-            .output()
-            .unwrap()
-            .status
-            .success()
-    );
+    assert!(here.socks6(RUN).arg("true").bounded().status.success());
+    assert_eq!(here.sh(RUN, "exit 7").bounded().status.code(), Some(7));
     assert_eq!(
-        here.sh(RUN, "exit 7").output().unwrap().status.code(),
-        Some(7)
-    );
-    assert_eq!(
-        here.sh(RUN, "kill -TERM $$")
-            .output()
-            .unwrap()
-            .status
-            .signal(),
+        here.sh(RUN, "kill -TERM $$").bounded().status.signal(),
         Some(15)
     );
 }
@@ -61,8 +48,7 @@ fn the_command_sees_the_shim_and_one_file_of_settings() {
         )
         .env("LD_PRELOAD", here.library())
         .env("SOCKS6_GATEWAY", "192.0.2.7:1081")
-        .output()
-        .unwrap();
+        .bounded();
     let library = here.library().display().to_string();
     let expected = [&library, "unset", "# Written by", "gateway 192.0.2.7:1081"];
     let said = stdout(&output);
@@ -80,8 +66,7 @@ fn a_preload_that_is_there_stays_behind_ours() {
     let output = here
         .sh(RUN, "echo $LD_PRELOAD")
         .env("LD_PRELOAD", &other)
-        .output()
-        .unwrap();
+        .bounded();
     let expected = format!("{}:{}\n", here.library().display(), other.display());
     assert_eq!(stdout(&output), expected);
 }
@@ -94,7 +79,7 @@ fn within_a_run_another_one_uses_the_same_gateway() {
         "{} run -- sh -c 'echo $LD_PRELOAD; cat $SOCKS6_CONFIG'",
         inner.display()
     );
-    let said = stdout(&here.sh(RUN, &script).output().unwrap());
+    let said = stdout(&here.sh(RUN, &script).bounded());
     assert!(said.contains("gateway 192.0.2.1:1080\n"), "{said}");
     assert_eq!(
         said.lines().next().unwrap(),
@@ -114,7 +99,7 @@ fn a_command_that_is_not_there_or_not_executable_fails_as_env_does() {
         (text.to_str().unwrap(), 126, "Permission denied"),
         ("/", 126, "/: "),
     ] {
-        let output = here.socks6(RUN).arg(command).output().unwrap();
+        let output = here.socks6(RUN).arg(command).bounded();
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(
@@ -127,8 +112,7 @@ fn a_command_that_is_not_there_or_not_executable_fails_as_env_does() {
     let output = here
         .socks6("run --unprotected -g 192.0.2.1")
         .arg(orphan)
-        .output()
-        .unwrap();
+        .bounded();
     assert_eq!(output.status.code(), Some(127));
     assert!(stderr(&output).contains("the interpreter or loader that it names is not found"));
 }
@@ -137,7 +121,7 @@ fn a_command_that_is_not_there_or_not_executable_fails_as_env_does() {
 fn a_text_without_an_interpreter_is_the_shells() {
     let here = Installation::new("text");
     let script = here.script("script", "echo \"$0 $1 $LD_PRELOAD\"\n");
-    let output = here.socks6(RUN).arg(&script).arg("one").output().unwrap();
+    let output = here.socks6(RUN).arg(&script).arg("one").bounded();
     let expected = format!("{} one {}\n", script.display(), here.library().display());
     assert_eq!(stdout(&output), expected);
 }
@@ -148,10 +132,10 @@ fn without_the_shim_nothing_runs() {
     let ran = here.root.join("ran");
     let mut run = here.sh(RUN, &format!("touch {}", ran.display()));
     fs::write(here.library(), "not a library").unwrap();
-    let output = run.output().unwrap();
+    let output = run.bounded();
     assert_eq!(output.status.code(), Some(125));
     fs::remove_file(here.library()).unwrap();
-    let output = run.output().unwrap();
+    let output = run.bounded();
     assert_eq!(output.status.code(), Some(125));
     assert!(
         stderr(&output).contains("SOCKS6_LIB"),
@@ -165,8 +149,7 @@ fn without_the_shim_nothing_runs() {
     let output = here
         .sh(RUN, "echo $LD_PRELOAD")
         .env("SOCKS6_LIB", &elsewhere)
-        .output()
-        .unwrap();
+        .bounded();
     assert_eq!(stdout(&output), format!("{}\n", elsewhere.display()));
 }
 
@@ -176,29 +159,16 @@ fn the_shim_is_found_where_it_is_installed() {
     let lib = here.root.join("lib");
     fs::create_dir(&lib).unwrap();
     fs::rename(here.library(), lib.join("libsocks6.so")).unwrap();
-    let output = here.sh(RUN, "echo $LD_PRELOAD").output().unwrap();
+    let output = here.sh(RUN, "echo $LD_PRELOAD").bounded();
     assert_eq!(stdout(&output), format!("{}/libsocks6.so\n", lib.display()));
 }
 
 #[test]
 fn a_program_out_of_reach_is_refused_unless_the_user_insists() {
     let here = Installation::new("static");
-    let source = here.root.join("program.c");
-    fs::write(&source, "int main(void) { return 5; }\n").unwrap();
-    let program = here.root.join("program");
-    let compiled = Command::new("cc")
-        .args(["-static", "-o"])
-        .arg(&program)
-        .arg(&source)
-        .output()
-        .unwrap()
-        .status;
-    assert!(
-        compiled.success(),
-        "a C compiler and a static libc are needed"
-    );
+    let program = here.c_program("program", "int main(void) { return 5; }\n", &["-static"]);
 
-    let output = here.socks6(RUN).arg(&program).output().unwrap();
+    let output = here.socks6(RUN).arg(&program).bounded();
     assert_eq!(output.status.code(), Some(125));
     let said = stderr(&output);
     assert!(
@@ -208,7 +178,7 @@ fn a_program_out_of_reach_is_refused_unless_the_user_insists() {
     assert_eq!(said.lines().count(), 1);
 
     let mut unprotected = here.socks6("run --unprotected --gateway 192.0.2.1");
-    let output = unprotected.arg(&program).output().unwrap();
+    let output = unprotected.arg(&program).bounded();
     assert_eq!(output.status.code(), Some(5));
     assert!(
         stderr(&output).ends_with("its connections go direct\n"),
@@ -219,7 +189,7 @@ fn a_program_out_of_reach_is_refused_unless_the_user_insists() {
     // The same behind a script.
     let script = here.script("script", &format!("#!{} -x\n", program.display()));
     assert_eq!(
-        here.socks6(RUN).arg(script).output().unwrap().status.code(),
+        here.socks6(RUN).arg(script).bounded().status.code(),
         Some(125)
     );
 }
@@ -232,8 +202,7 @@ fn set_user_id_of_somebody_else_is_out_of_reach() {
         Command::new("cp")
             .arg("/bin/true")
             .arg(&program)
-            .output()
-            .unwrap()
+            .bounded()
             .status
             .success()
     );
@@ -243,10 +212,10 @@ fn set_user_id_of_somebody_else_is_out_of_reach() {
             .f_flag
             .contains(StatVfsMountFlags::NOSUID);
     if is_ignored || std::os::unix::fs::chown(&program, Some(65534), None).is_err() {
-        return println!("skipped: needs root, and a file system without nosuid");
+        return skipped("it needs root and a file system without nosuid");
     }
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
-    let output = here.socks6(RUN).arg(&program).output().unwrap();
+    let output = here.socks6(RUN).arg(&program).bounded();
     assert_eq!(output.status.code(), Some(125));
     assert!(
         stderr(&output).contains("set-user-ID"),
@@ -258,7 +227,7 @@ fn set_user_id_of_somebody_else_is_out_of_reach() {
 #[test]
 fn strict_starts_no_gateway_of_its_own() {
     let here = Installation::with_gateway("strict");
-    let output = here.socks6("run --strict true").output().unwrap();
+    let output = here.socks6("run --strict true").bounded();
     assert_eq!(output.status.code(), Some(125));
     assert!(stderr(&output).contains("--strict"), "{}", stderr(&output));
     assert!(!here.has("pids"));
@@ -272,37 +241,26 @@ fn a_wrong_setting_is_said_and_nothing_runs() {
         "run --log loud true",
         "run -c /no/such.toml true",
     ] {
-        let output = here.socks6(words).output().unwrap();
+        let output = here.socks6(words).bounded();
         assert_eq!(output.status.code(), Some(125), "{words}");
         assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
     }
     assert_eq!(
         here.socks6("run --no-such-option true")
-            .output()
-            .unwrap()
+            .bounded()
             .status
             .code(),
         Some(125)
     );
-    assert_eq!(
-        here.socks6("run").output().unwrap().status.code(),
-        Some(125)
-    );
-    assert_eq!(
-        here.socks6("--help").output().unwrap().status.code(),
-        Some(0)
-    );
+    assert_eq!(here.socks6("run").bounded().status.code(), Some(125));
+    assert_eq!(here.socks6("--help").bounded().status.code(), Some(0));
 }
 
 #[test]
 fn a_shell_says_that_it_is_one() {
     let here = Installation::new("shell");
     let mut shell = here.socks6("shell --gateway 192.0.2.1");
-    let output = shell
-        .env("SHELL", "/bin/sh")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = shell.env("SHELL", "/bin/sh").stdin(Stdio::null()).bounded();
     assert!(output.status.success());
     let said = stderr(&output);
     assert_eq!(
