@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// The first file of this name that is in one of the places, which are relative to the folder of
-/// the launcher. `ARCH` in a place stands for the processor's name, as in Debian's lib folders.
+/// the launcher; an empty one is that folder itself. `ARCH` in a place stands for the processor's name, as in Debian's lib folders.
 ///
 /// # Errors
 /// In words, where it was looked for.
@@ -22,7 +22,7 @@ pub(crate) fn find(name: &str, places: &[&str]) -> Result<PathBuf, String> {
     found.ok_or_else(|| {
         let places = places
             .iter()
-            .filter(|place| **place != ".")
+            .filter(|place| !place.is_empty())
             .copied()
             .collect::<Vec<_>>();
         format!(

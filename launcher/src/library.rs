@@ -11,7 +11,7 @@ use crate::error::{LaunchError, words};
 
 pub(crate) const NAME: &str = "libsocks6.so";
 /// A build folder, `--prefix`, others' lib folders.
-const PLACES: [&str; 4] = [".", "../lib", "../lib/ARCH-linux-gnu", "../lib64"];
+const PLACES: [&str; 4] = ["", "../lib", "../lib/ARCH-linux-gnu", "../lib64"];
 
 /// The shim's file: absolute, of the right kind, and expressible in LD_PRELOAD.
 #[derive(Debug, Clone)]

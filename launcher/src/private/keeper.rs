@@ -22,7 +22,7 @@ use crate::say::say;
 
 const GATEWAY: &str = "socks6-gateway";
 /// A build folder or /usr/bin, or where an installation puts daemons.
-const PLACES: [&str; 3] = [".", "../sbin", "../libexec/socks6"];
+const PLACES: [&str; 3] = ["", "../sbin", "../libexec/socks6"];
 /// What the gateway reads user and password from.
 pub(super) const LOGINS: &str = "logins";
 const LOG: &str = "gateway.log";
