@@ -110,13 +110,11 @@ pub(crate) fn rep_of(error: &io::Error) -> Rep {
         // 06 is TTL EXPIRED by its name; it is what servers say of a destination that is silent.
         Some(libc::ETIMEDOUT) => Rep::TTL_EXPIRED,
         Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Rep::HOST_UNREACHABLE,
-        // A family that the host does not have, or for which it has no address to start from, is a
-        // network that it cannot reach.
-        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
-            Rep::NETWORK_UNREACHABLE
-        }
+        // A family that the host does not have is a network that it cannot reach.
+        Some(libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT) => Rep::NETWORK_UNREACHABLE,
         // A packet filter on the gateway: a ruleset too.
         Some(libc::EACCES | libc::EPERM) => Rep::CONNECTION_NOT_ALLOWED_BY_RULESET,
+        // Our own trouble: out of descriptors, memory, or local ports (EADDRNOTAVAIL).
         _ => Rep::GENERAL_SOCKS_SERVER_FAILURE,
     }
 }
@@ -133,7 +131,7 @@ mod tests {
             (libc::ENETUNREACH, 0x03),
             (libc::ENETDOWN, 0x03),
             (libc::EAFNOSUPPORT, 0x03),
-            (libc::EADDRNOTAVAIL, 0x03),
+            (libc::EADDRNOTAVAIL, 0x01),
             (libc::EHOSTUNREACH, 0x04),
             (libc::EHOSTDOWN, 0x04),
             (libc::ECONNREFUSED, 0x05),

@@ -63,7 +63,14 @@ pub(crate) fn negotiate(
                 unread = unread.get(taken..).unwrap_or_default();
             }
             ServerStep::Authenticate(credentials) => {
-                *user = Some(credentials.user().escape_ascii().to_string());
+                // A blank in the log would begin the next field.
+                *user = Some(
+                    credentials
+                        .user()
+                        .escape_ascii()
+                        .to_string()
+                        .replace(' ', "\\x20"),
+                );
                 let ok = users.knows(&credentials);
                 handshake.authenticated(ok);
             }

@@ -87,8 +87,11 @@ impl Listener {
 
     /// Sees to it that a thread is waiting for the next client.
     pub(crate) fn reinforce(self: &Arc<Self>) -> io::Result<()> {
-        if self.idle.fetch_add(1, Ordering::AcqRel) > 0 {
-            self.idle.fetch_sub(1, Ordering::AcqRel);
+        // Never more than there are, not even for a moment: somebody else would rely on it.
+        let none_to_one = self
+            .idle
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
+        if none_to_one.is_err() {
             return Ok(());
         }
         let listener = Arc::clone(self);
@@ -125,8 +128,7 @@ impl Listener {
             let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
             catch_unwind(story).ok();
             drop(client);
-            if self.idle.fetch_add(1, Ordering::AcqRel) >= SPARE_THREADS {
-                self.idle.fetch_sub(1, Ordering::AcqRel);
+            if !self.may_stay() {
                 return;
             }
         }
@@ -160,10 +162,19 @@ impl Listener {
 
     /// Whether others are waiting for the next client besides the asking thread, which then leaves.
     fn may_leave(&self) -> bool {
-        let one_less = |idle: usize| idle.checked_sub(1).filter(|others| *others > 0);
-        self.idle
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less)
-            .is_ok()
+        self.count_idle(|idle| idle.checked_sub(1).filter(|others| *others > 0))
+    }
+
+    /// Whether few enough are waiting for the asking thread to join them.
+    fn may_stay(&self) -> bool {
+        self.count_idle(|idle| idle.checked_add(1).filter(|all| *all <= SPARE_THREADS))
+    }
+
+    fn count_idle(&self, change: impl Fn(usize) -> Option<usize>) -> bool {
+        let changed = self
+            .idle
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        changed.is_ok()
     }
 
     /// Out of descriptors or memory: running relays go on, and the next client waits.

@@ -86,6 +86,10 @@ impl Record {
                 tracing::Level::WARN,
                 "relay to a fake address: this client's Socks Lib is misconfigured"
             ),
+            // A load balancer that looks whether we are alive does this all the time.
+            Some(ServeError::ClientGone) if self.request.is_none() => {
+                line!(tracing::Level::DEBUG, "no request");
+            }
             _ => line!(tracing::Level::INFO, "relay"),
         }
     }

@@ -1,8 +1,12 @@
 //! The binary: what it says, what it writes to its log, how it exits.
 
+use std::env;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -92,6 +96,20 @@ impl Binary {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        self.count("fd")
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    fn count(&self, what: &str) -> usize {
+        fs::read_dir(format!("/proc/{}/{what}", self.child.id()))
+            .unwrap()
+            .count()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -210,6 +228,69 @@ fn names_and_users_cannot_forge_a_line_of_the_log() {
         log.contains(r"destination=a\x20b\x0aclient=1.2.3.4\x1b[2J:80 "),
         "{log}"
     );
+    drop(gateway);
+
+    let file = PasswordFile::new("users", "alice:s3cret");
+    let gateway = Binary::start(&["--password-file", file.path()]);
+    let mut client = connect(gateway.address());
+    let user = b"a rep=00\n";
+    let head = [0x05, 0x01, 0x02, 0x01, user.len() as u8];
+    client
+        .write_all(&[head.as_slice(), user, &[1, b'x']].concat())
+        .unwrap();
+    gateway.wait_for_log(" end=");
+    let log = gateway.log();
+    assert!(
+        log.contains(r" user=a\x20rep=00\n ") && log.lines().count() == 1,
+        "{log}"
+    );
+}
+
+/// A file with this value's lifetime.
+struct PasswordFile(PathBuf);
+
+impl PasswordFile {
+    fn new(name: &str, text: &str) -> Self {
+        let path = env::temp_dir().join(format!("socks6-gateway-{}-{name}", process::id()));
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for PasswordFile {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+#[test]
+fn passwords_come_from_a_file_of_users_or_from_one_users_own() {
+    let users = PasswordFile::new("all", "a:x\nalice:s3cret\n");
+    let own = PasswordFile::new("own", "s3cret\n");
+    let all = ["--password-file", users.path()];
+    let single = ["--user", "alice", "--password-file", own.path()];
+    for arguments in [&all[..], &single[..]] {
+        let gateway = Binary::start(arguments);
+        let mut client = connect(gateway.address());
+        client
+            .write_all(b"\x05\x01\x02\x01\x05alice\x06s3cret")
+            .unwrap();
+        assert_eq!(
+            read(&mut client, 4),
+            [0x05, 0x02, 0x01, 0x00],
+            "{arguments:?}"
+        );
+        assert_eq!(
+            gateway.log(),
+            "",
+            "a file that only we can read is nothing to complain of"
+        );
+    }
 }
 
 #[test]

@@ -2,9 +2,12 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
+use crate::binary::Binary;
 use crate::harness::{
-    Running, assert_end, destination_at, echo_one, nobody, read_reply, request, request_by_name,
+    Running, assert_end, connect, destination_at, echo_one, nobody, read, read_reply, request,
+    request_by_name, resets_on_close, silent,
 };
 
 fn rep(gateway: &Running, request: &[u8]) -> u8 {
@@ -30,6 +33,29 @@ fn the_reply_says_what_the_network_said() {
     );
     // libc's resolver knows without asking anybody that this is no host name.
     assert_eq!(rep(&gateway, &request_by_name("no host name", 80)), 0x04);
+}
+
+/// The limit holds for all addresses of a name together.
+#[test]
+fn a_destination_that_is_silent_has_timed_out_when_the_limit_says_so() {
+    let limit = Duration::from_millis(200);
+    let gateway = Running::with(|it| it.dial_timeout = limit);
+    let (address, _queue) = silent();
+    let start = Instant::now();
+    assert_eq!(rep(&gateway, &request(address)), 0x06);
+    assert!(start.elapsed() >= limit && start.elapsed() < limit * 5);
+}
+
+#[test]
+fn nobody_dials_for_a_client_that_has_gone_away() {
+    let gateway = Binary::start(&[]);
+    let (address, _queue) = silent();
+    let mut client = connect(gateway.address());
+    client.write_all(&request(address)).unwrap();
+    read(&mut client, 2);
+    resets_on_close(&client);
+    drop(client);
+    gateway.wait_for_log(" end=client-gone");
 }
 
 #[test]

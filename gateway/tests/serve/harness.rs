@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use gateway::{Config, Gateway, Settings, Shutdown, StartError};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// No wait of a test takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -127,6 +127,26 @@ pub(crate) fn nobody() -> SocketAddr {
         .unwrap()
         .local_addr()
         .unwrap()
+}
+
+/// An address at which a SYN is not answered as long as the other value lives: a listener with a
+/// full queue.
+pub(crate) fn silent() -> (SocketAddr, impl Sized) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let queue: Vec<Socket> = (0..2)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).unwrap();
+            socket.connect(&address.into()).ok();
+            socket
+        })
+        .collect();
+    thread::sleep(Duration::from_millis(20));
+    (address, (listener, queue))
 }
 
 /// SOCKS5 without authentication, both messages in one: CONNECT to an address.

@@ -3,15 +3,16 @@
 use std::io::{ErrorKind, Read, Write};
 use std::process::Command;
 
+use gateway::Users;
+
 use crate::harness::{Running, destination, pattern};
 
 const LEN_OCTETS: usize = 5 << 20;
 
 #[test]
 fn curl_fetches_through_every_version_that_it_speaks() {
-    let gateway = Running::with(|it| {
-        it.users = gateway::Users::default();
-    });
+    let open = Running::new();
+    let closed = Running::with(|it| it.users = Users::from_lines(b"alice:s3cret").unwrap());
     let to = destination(|mut stream| {
         let mut request = [0; 1000];
         while !request.windows(4).any(|it| it == b"\r\n\r\n") {
@@ -27,11 +28,20 @@ fn curl_fetches_through_every_version_that_it_speaks() {
         .unwrap();
         stream.write_all(&body).unwrap();
     });
-    let at = gateway.address.to_string();
-    for option in ["--socks5-hostname", "--socks5", "--socks4a", "--socks4"] {
+    let (at, with_password) = (
+        open.address.to_string(),
+        format!("alice:s3cret@{}", closed.address),
+    );
+    for (option, at) in [
+        ("--socks5-hostname", &at),
+        ("--socks5", &at),
+        ("--socks4a", &at),
+        ("--socks4", &at),
+        ("--socks5-hostname", &with_password),
+    ] {
         let url = format!("http://localhost:{}/", to.port());
         let output = Command::new("curl")
-            .args(["-sS", "--max-time", "10", option, &at, &url])
+            .args(["-sS", "--max-time", "10", option, at, &url])
             .output();
         let output = match output {
             Err(error) if error.kind() == ErrorKind::NotFound => {
