@@ -4,7 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// The first file of this name that is in one of the places, which are relative to the folder of
-/// the launcher; an empty one is that folder itself. `ARCH` in a place stands for the processor's name, as in Debian's lib folders.
+/// the launcher; an empty one is that folder itself. `ARCH` in a place stands for the processor's
+/// name, as in Debian's lib folders.
 ///
 /// # Errors
 /// In words, where it was looked for.

@@ -24,7 +24,8 @@ mod supervisor;
 pub(crate) use keeper::{bound, keep};
 pub(crate) use supervisor::supervise;
 
-use std::fs;
+use std::env;
+use std::fs::{self, File};
 use std::io::pipe;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -32,6 +33,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use socks_client::{Gateway, GatewayHost, Login, Secret};
@@ -131,6 +133,16 @@ fn not_ignored(signals: &[i32]) -> Vec<i32> {
         .copied()
         .filter(|signal| !is_ignored(signal))
         .collect()
+}
+
+/// Lets go of stdout, stderr and the working folder: whoever waits for the last that has them open
+/// waits for the command, not for us.
+fn let_go() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _redirected = dup2_stdout(&null);
+        let _redirected = dup2_stderr(&null);
+    }
+    let _moved = env::set_current_dir("/");
 }
 
 /// This program in another of its parts, and out of the reach of the terminal's signals.

@@ -9,12 +9,14 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::ToSocketAddrs as _;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use socks_client::{Config, Gateway, GatewayHost, Secret, Variables};
 
 use crate::args::SettingsArgs;
 use crate::error::LaunchError;
+use crate::say::say;
 
 /// What the launcher takes over into the flat file, and so out of the environment. SOCKS6_CONFIG
 /// is replaced.
@@ -274,7 +276,15 @@ impl Base {
             .extension()
             .is_some_and(|extension| extension == "toml")
         {
-            return file::parse(path, &text);
+            let base = file::parse(path, &text)?;
+            let mode = path.metadata().map(|status| status.mode());
+            if base.layer.password.is_some() && mode.is_ok_and(|mode| mode & 0o044 != 0) {
+                say(format_args!(
+                    "{}: others can read the password in it",
+                    path.display()
+                ));
+            }
+            return Ok(base);
         }
         let places = (1..=text.lines().count()).map(|n| format!("{}:{n}", path.display()));
         Ok(Self {

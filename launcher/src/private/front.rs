@@ -1,5 +1,6 @@
 //! Stands in for the command before its parent: passes signals down to it and its end up.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,7 +18,7 @@ use signal_hook::low_level::siginfo::{Cause, Origin};
 use signal_hook::low_level::{emulate_default_handler, raise};
 
 use super::message::Report;
-use super::not_ignored;
+use super::{let_go, not_ignored};
 use crate::error::LaunchError;
 
 /// Everything that is sent to a process to tell it something. KILL and STOP cannot be passed on;
@@ -66,6 +67,11 @@ pub(super) fn wait(
             return Err(LaunchError::Supervisor);
         };
         match report {
+            // With that there is nothing left to say.
+            Report::Started => {
+                let_go();
+                let _redirected = File::open("/dev/null").map(rustix::stdio::dup2_stdin);
+            }
             Report::Exited(status) => {
                 return Ok(u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from));
             }

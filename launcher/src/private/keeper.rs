@@ -1,6 +1,5 @@
 //! The private gateway itself: started, awaited, and ended with the run.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
-use super::{outlive_signals, own_program};
+use super::{let_go, outlive_signals, own_program};
 use crate::args::{BoundArgs, KeepArgs};
 use crate::beside;
 use crate::error::{LaunchError, words};
@@ -89,8 +88,7 @@ pub(crate) fn keep(args: &KeepArgs) -> Result<ExitCode, LaunchError> {
         .write_all(words.as_bytes())
         .and_then(|()| io::stdout().flush());
     if let (Ok((mut gateway, _)), Ok(())) = (started, said) {
-        // What started us must not wait for us: its reader of our output, for one.
-        leave_stdio();
+        let_go();
         await_end();
         end(&mut gateway);
     }
@@ -157,15 +155,6 @@ fn end(gateway: &mut Child) {
     }
     let _killed = gateway.kill();
     let _reaped = gateway.wait();
-}
-
-/// Lets go of what a process that stays in the background has no business with.
-pub(super) fn leave_stdio() {
-    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
-        let _redirected = rustix::stdio::dup2_stdout(&null);
-        let _redirected = rustix::stdio::dup2_stderr(&null);
-    }
-    let _moved = env::set_current_dir("/");
 }
 
 /// Becomes a program that the kernel ends when the process ends that started it.

@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 /// What happened to the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Report {
+    /// It runs.
+    Started,
     /// It ended with this status.
     Exited(i32),
     /// It was killed by this signal.
@@ -22,6 +24,7 @@ impl Report {
     /// If the other side is gone.
     pub(super) fn send(self, mut to: &UnixStream) -> io::Result<()> {
         let (kind, value) = match self {
+            Self::Started => (b'r', 0),
             Self::Exited(status) => (b'e', status),
             Self::Killed(signal) => (b'k', signal),
             Self::Stopped => (b's', 0),
@@ -39,6 +42,7 @@ impl Report {
         let [kind, value @ ..] = octets;
         let value = i32::from_ne_bytes(value);
         match kind {
+            b'r' => Ok(Self::Started),
             b'e' => Ok(Self::Exited(value)),
             b'k' => Ok(Self::Killed(value)),
             b's' => Ok(Self::Stopped),

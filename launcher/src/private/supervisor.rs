@@ -14,9 +14,8 @@ use rustix::process::{
     pidfd_send_signal, set_child_subreaper, wait,
 };
 
-use super::keeper::leave_stdio;
 use super::message::Report;
-use super::outlive_signals;
+use super::{let_go, outlive_signals};
 use crate::args::SuperviseArgs;
 use crate::error::LaunchError;
 use crate::job::Job;
@@ -59,7 +58,8 @@ pub(crate) fn supervise(args: SuperviseArgs) -> Result<ExitCode, LaunchError> {
         }
     };
     drop(command); // It holds the stdin.
-    leave_stdio();
+    let_go();
+    let _told = Report::Started.send(&control);
 
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
         return Ok(ExitCode::FAILURE);

@@ -1,7 +1,7 @@
 //! A run with a private gateway: what passes through, and when the gateway ends.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::thread;
@@ -112,6 +112,39 @@ fn the_gateway_outlives_the_command_for_a_daemon_that_has_left_everything() {
     await_the_end(&here);
     assert!(here.has("ended"), "it was not asked to end");
     assert!(here.read("daemon").contains("/run-"));
+}
+
+#[test]
+fn a_pipe_closes_when_the_command_closes_it() {
+    let here = Installation::with_gateway("pipe");
+    let script = "exec <&- >&- 2>&-; while :; do sleep 0.02; done";
+    let mut sh = here.sh("run", script);
+    let child = sh
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut run = Running(child.unwrap());
+    let (mut said, mut complained) = (String::new(), String::new());
+    run.0
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    run.0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut complained)
+        .unwrap();
+    let mut stdin = run.0.stdin.take().unwrap();
+    await_that("the pipe's end", || stdin.write_all(b"x").is_err());
+    assert!(is_running(run.pid()));
+    assert_eq!(said, "");
+    kill(run.pid(), Signal::TERM);
+    assert_eq!(run.end().signal(), Some(15));
+    await_the_end(&here);
 }
 
 #[test]
