@@ -87,12 +87,16 @@ fn window(hash: u64, slots: u32) -> impl Iterator<Item = u32> {
 }
 
 fn write_record<M: Memory>(memory: &M, name: &Name) -> Result<u32, TableError> {
-    let next = memory.counters()?.records.0.fetch_add(1, Relaxed);
-    let index = u32::try_from(next).map_err(|_beyond_all| TableError::WindowFull)?;
-    memory
-        .record(index)?
-        .ok_or(TableError::WindowFull)?
-        .write(name);
+    let next = &memory.counters()?.records.0;
+    let record = |index: u64| {
+        let index = u32::try_from(index).map_err(|_beyond_all| TableError::WindowFull)?;
+        let record = memory.record(index)?.ok_or(TableError::WindowFull)?;
+        Ok::<_, TableError>((index, record))
+    };
+    // Make it present, then take it: a program that tries again and again on a full disk would use up all records.
+    record(next.load(Relaxed))?;
+    let (index, record) = record(next.fetch_add(1, Relaxed))?;
+    record.write(name);
     Ok(index)
 }
 

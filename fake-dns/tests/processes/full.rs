@@ -69,6 +69,8 @@ pub(crate) fn fill_the_disk() {
     let folder = PathBuf::from(told("FOLDER"));
     let path = folder.join("table");
     let table = open(&path, &Ranges::default());
+    let patient = open(&folder.join("patient"), &small());
+    patient.register(b"first.example").unwrap();
     let filler = folder.join("filler");
     fs::write(&filler, vec![1; 256 << 10]).unwrap();
 
@@ -110,6 +112,16 @@ pub(crate) fn fill_the_disk() {
         assert_eq!(table.recall(cookie), None);
     }
 
+    // Far more attempts than the table has records: they use up nothing.
+    let early = (0..2000)
+        .map_while(|i| patient.register(numbered(i).as_bytes()).ok())
+        .count() as u32;
+    assert!(early < 20, "there is room for {early} more");
+    for _attempt in 0..2000 {
+        let full = patient.register(numbered(early).as_bytes());
+        assert_eq!(full, Err(TableError::NoSpace));
+    }
+
     // Nobody can make a table here, and the attempt leaves nothing.
     let count = fs::read_dir(&folder).unwrap().count();
     assert_eq!(
@@ -128,6 +140,9 @@ pub(crate) fn fill_the_disk() {
     table.remember(1, row).unwrap();
     assert_eq!(table.recall(1), Some(row));
     assert_all_there(&table);
+    for i in 0..100 {
+        patient.register(numbered(i).as_bytes()).unwrap();
+    }
     tell("lives");
 }
 
