@@ -47,11 +47,11 @@ pub(crate) enum ServeError {
     #[error("client is not allowed")]
     Client,
     #[error("destination is not allowed: {0}")]
-    Denied(Denial),
+    Denied(Denial, Option<SocketAddr>),
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
-    #[error("{1}: {0}")]
+    #[error("{0}")]
     Dial(#[source] io::Error, SocketAddr),
 }
 
@@ -61,7 +61,7 @@ impl ServeError {
         match self {
             Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
-            Self::Denied(_) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
+            Self::Denied(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
             // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
             // will not exist in a second either; a name server that does not answer is this
             // server's own trouble, which says nothing about the host and may pass.
@@ -76,6 +76,15 @@ impl ServeError {
         matches!(self, Self::Handshake(_)) || self.rep().is_some()
     }
 
+    /// The destination's address that the error is about, if one is.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Denied(_, address) => *address,
+            Self::Dial(_, address) => Some(*address),
+            _ => None,
+        }
+    }
+
     /// One word for the log.
     pub(crate) fn word(&self) -> &'static str {
         match self {
@@ -86,7 +95,7 @@ impl ServeError {
             Self::ClientGone => "client-gone",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
-            Self::Denied(_) => "destination-not-allowed",
+            Self::Denied(..) => "destination-not-allowed",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
@@ -154,7 +163,7 @@ mod tests {
         let address = SocketAddr::from(([192, 0, 2, 1], 80));
         let rows = [
             (ServeError::Command(Cmd::BIND), Some(0x07)),
-            (ServeError::Denied(Denial::Loopback), Some(0x02)),
+            (ServeError::Denied(Denial::Loopback, None), Some(0x02)),
             (ServeError::Resolve(ResolveError::Unknown), Some(0x04)),
             (ServeError::Resolve(ResolveError::Temporary), Some(0x01)),
             (

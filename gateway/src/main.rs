@@ -48,6 +48,8 @@ fn run(config: Config) -> Result<(), StartError> {
 
 fn start_log(level: LevelFilter, file: Option<File>) {
     let log = tracing_subscriber::fmt()
+        // A log that cannot be written to is no reason to end, and there is nowhere to say so.
+        .log_internal_errors(false)
         .with_max_level(level)
         .with_target(false)
         .with_ansi(false);

@@ -17,7 +17,7 @@ pub(crate) struct Record {
     client: SocketAddr,
     start: Instant,
     pub(crate) user: Option<String>,
-    pub(crate) address: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     pub(crate) rep: Option<Rep>,
     request: Option<(Version, Cmd, Destination)>,
     dialled: Option<Duration>,
@@ -49,6 +49,7 @@ impl Record {
     pub(crate) fn log(&self, outcome: &Result<Carried, ServeError>) {
         let carried = outcome.as_ref().ok();
         let error = outcome.as_ref().err();
+        let address = self.address.or_else(|| error?.address());
         let socks = self.request.map(|(version, ..)| match version {
             Version::V4 => "4",
             Version::V4a => "4a",
@@ -68,8 +69,8 @@ impl Record {
                     cmd = self.request.map(|(_, cmd, _)| field::display(word(cmd))),
                     atyp = self.request.map(|(_, _, to)| field::display(atyp(&to.address))),
                     destination = self.request.as_ref().map(|(_, _, to)| field::display(to)),
-                    address = self.address.map(field::display),
-                    family = self.address.map(|it| field::display(family(it))),
+                    address = address.map(field::display),
+                    family = address.map(|it| field::display(family(it))),
                     rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
                     to_destination = carried.map(|it| it.to_destination),
                     to_client = carried.map(|it| it.to_client),
@@ -82,7 +83,7 @@ impl Record {
             };
         }
         match error {
-            Some(ServeError::Denied(Denial::Fake)) => line!(
+            Some(ServeError::Denied(Denial::Fake, _)) => line!(
                 tracing::Level::WARN,
                 "relay to a fake address: this client's Socks Lib is misconfigured"
             ),

@@ -96,47 +96,53 @@ fn connect(
     destination: &Destination,
     record: &mut Record,
 ) -> Result<Dialled, ServeError> {
-    let policy = &shared.config.policy;
-    let resolved = match &destination.address {
-        Address::Ip(ip) => vec![to(*ip, destination.port)],
-        Address::Fqdn(name) => match literal(name) {
-            Some(ip) => vec![to(ip, destination.port)],
-            None => {
-                policy.judge_name(name).map_err(ServeError::Denied)?;
-                resolve(name, destination.port).map_err(ServeError::Resolve)?
+    let config = &shared.config;
+    let mut addresses = real_addresses(&config.policy, destination)?;
+    let own = shared.own.addresses();
+    let mut denied = None;
+    addresses.retain(
+        |address| match config.policy.judge_address(address.ip(), &own) {
+            Ok(()) => true,
+            Err(denial) => {
+                denied.get_or_insert(ServeError::Denied(denial, Some(*address)));
+                false
             }
         },
-    };
-    let own = shared.own.addresses();
-    let mut denial = None;
-    let mut allowed = interleave(&resolved);
-    allowed.retain(|address| match policy.judge_address(address.ip(), &own) {
-        Ok(()) => true,
-        Err(why) => {
-            record.address.get_or_insert(*address);
-            denial.get_or_insert(why);
-            false
-        }
-    });
+    );
     // A name that has an allowed address is connected to it, and never to the others.
-    if let Some(denial) = denial.filter(|_| allowed.is_empty()) {
-        return Err(ServeError::Denied(denial));
+    if let Some(denied) = denied.filter(|_| addresses.is_empty()) {
+        return Err(denied);
     }
-    let dialled = dial(&allowed, client, within(shared.config.dial_timeout)).map_err(|error| {
-        let error = ServeError::from(error);
-        if let ServeError::Dial(_, address) = error {
-            record.address = Some(address);
-        }
-        error
-    })?;
+    let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
     record.dialled(dialled.peer);
     // Whatever the interfaces say, an address that answers from itself is this host.
-    policy
+    match config
+        .policy
         .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
-        .map_err(ServeError::Denied)?;
-    Ok(dialled)
+    {
+        Ok(()) => Ok(dialled),
+        Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
+    }
 }
 
+fn real_addresses(
+    policy: &Policy,
+    destination: &Destination,
+) -> Result<Vec<SocketAddr>, ServeError> {
+    let name = match &destination.address {
+        Address::Ip(ip) => return Ok(vec![to(*ip, destination.port)]),
+        Address::Fqdn(name) => name,
+    };
+    if let Some(ip) = literal(name) {
+        return Ok(vec![to(ip, destination.port)]);
+    }
+    policy
+        .judge_name(name)
+        .map_err(|denial| ServeError::Denied(denial, None))?;
+    resolve(name, destination.port).map_err(ServeError::Resolve)
+}
+
+/// A v4-mapped address is a v4 one.
 fn to(ip: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(ip.to_canonical(), port)
 }

@@ -327,3 +327,38 @@ fn help_has_examples() {
         "{text}"
     );
 }
+
+#[test]
+fn a_log_that_nobody_reads_any_more_ends_nothing() {
+    let mut command = Command::new(BINARY);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--allow-destination",
+        "127.0.0.0/8",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let address = line
+        .trim()
+        .strip_prefix("listening on ")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let to = echo();
+    for _ in 0..3 {
+        let mut client = connect(address);
+        client.write_all(&request(to)).unwrap();
+        assert_eq!(read_reply(&mut client), 0x00);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
