@@ -81,7 +81,8 @@ impl Errno {
     /// or call (EBADF, EINTR, EINPROGRESS, EADDRNOTAVAIL…) stays as it is.
     #[must_use]
     pub const fn of_gateway_connect(self) -> Self {
-        if self.is_of_gateway() {
+        // No port is left: worth a try with another address, and in the end the application's to know.
+        if self.is_of_gateway() && self.0 != libc::EADDRNOTAVAIL {
             Self::GATEWAY
         } else {
             self

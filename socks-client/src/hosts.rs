@@ -39,7 +39,8 @@ impl Hosts {
                 let (v4, v6) = hosts.names.entry(name.to_ascii_lowercase()).or_default();
                 match address {
                     IpAddr::V4(_) => *v4 = true,
-                    IpAddr::V6(_) => *v6 = true,
+                    // libc gives 127.0.0.1 for it where AF_INET is asked for.
+                    IpAddr::V6(v6_address) => (*v4, *v6) = (*v4 || v6_address.is_loopback(), true),
                 }
             }
         }
@@ -73,7 +74,7 @@ mod tests {
               #192.0.2.9 gone\n192.0.2.7  Printer.example printer\r\nnonsense here\n fe80::1%eth0 ll\n",
         );
         assert_eq!(hosts.families_of(b"localhost"), (true, true));
-        assert_eq!(hosts.families_of(b"ip6-localhost"), (false, true));
+        assert_eq!(hosts.families_of(b"ip6-localhost"), (true, true));
         assert_eq!(hosts.families_of(b"PRINTER"), (true, false));
         assert_eq!(hosts.families_of(b"printer.EXAMPLE"), (true, false));
         for absent in [

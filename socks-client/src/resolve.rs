@@ -101,9 +101,19 @@ pub fn plan(
         return plan;
     }
     if !is_host_name(name) {
+        // gethostbyname("") is NO_RECOVERY.
+        let is_empty = question.name.is_empty() && !question.is_getaddrinfo;
+        return Plan::Fail(if is_empty { Eai::FAIL } else { Eai::NONAME });
+    }
+    if is_localhost(name) {
+        let (v6, v4) = wanted(question.asked);
+        return Plan::Loopback { v6, v4 };
+    }
+    if facts.in_hosts != (false, false) {
+        // A name of this host's own file means nothing at the gateway.
         return Plan::Fail(Eai::NONAME);
     }
-    if is_localhost(name) || facts.is_own_name {
+    if facts.is_own_name {
         let (v6, v4) = wanted(question.asked);
         return Plan::Loopback { v6, v4 };
     }
@@ -157,10 +167,10 @@ fn plan_for_literal(question: &Question<'_>) -> Option<Plan> {
         let is_dotted_digits = question
             .name
             .iter()
-            .all(|o| o.is_ascii_digit() || *o == b'.')
-            && question.name.last().is_some_and(u8::is_ascii_digit);
-        // "999.1.1.1" is neither an address nor a name that can exist.
-        return is_dotted_digits.then_some(Plan::Fail(Eai::NONAME));
+            .all(|o| o.is_ascii_digit() || *o == b'.');
+        // "999.1.1.1" is neither an address nor a name that can exist, and neither is "1.2.3.4.".
+        let is_nothing = is_dotted_digits && !question.name.is_empty();
+        return is_nothing.then_some(Plan::Fail(Eai::NONAME));
     };
     if !question.is_getaddrinfo && !literal.is_plain {
         let is_dotted_digits = question
@@ -331,7 +341,7 @@ mod tests {
         assert_eq!(ask(Asked::Any, (true, false)), Plan::PassAs(Family::V4));
         assert_eq!(ask(Asked::Any, (false, true)), Plan::PassAs(Family::V6));
         assert_eq!(ask(V4, (true, false)), Plan::Pass);
-        assert_eq!(ask(V6, (true, false)), FAKE_V6);
+        assert_eq!(ask(V6, (true, false)), Plan::Fail(Eai::NONAME));
     }
 
     /// RFC 6761 §6.3.
@@ -370,6 +380,9 @@ mod tests {
             "",
             ".",
             "a..b",
+            "a b",
+            "a\tb",
+            "1.2.3.4.",
             "999.1.1.1",
             "1.2.3.4.5",
             &long_label,

@@ -9,16 +9,12 @@ use std::ffi::{c_int, c_short};
 use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family};
-use socks_client::{
-    Clock, Errno, Gateway, Handshake, Kind, LogLevel, Patience, Relay, Route, Row, SocketFacts,
-    Stage, Standing, View, decide, is_local,
-};
+use socks_client::{Errno, Gateway, Handshake, LogLevel, Patience, Relay, Row, Stage};
 use socks_wire::{
     CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, HandshakeError, Progress, Step,
 };
 
-use crate::pending::PENDING;
-use crate::state::State;
+use crate::state::{Candidate, State};
 use crate::sys::io::{self, Moved};
 use crate::sys::signals::{self, Blocked};
 use crate::sys::swap;
@@ -35,6 +31,9 @@ const RECEIVE_OCTETS: usize = 64;
 pub(crate) enum Start {
     /// libc's own connect is called with the application's arguments.
     Pass,
+    /// libc's own connect is called with this address: the kernel's socket is AF_INET6 where the
+    /// application's is AF_INET.
+    PassTo(SocketAddr),
     /// The call ends with this errno.
     Fail(Errno),
     /// Turns follow.
@@ -71,20 +70,20 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) fd: c_int,
-    row: &'static Row,
-    handshake: &'static Handshake,
-    cookie: u64,
-    connection: Connection,
-    relay: Relay,
-    patience: Patience,
-    is_blocking: bool,
+    pub(crate) row: &'static Row,
+    pub(crate) handshake: &'static Handshake,
+    pub(crate) cookie: u64,
+    pub(crate) connection: Connection,
+    pub(crate) relay: Relay,
+    pub(crate) patience: Patience,
+    pub(crate) is_blocking: bool,
     /// How many of the gateway's addresses have been tried, in the order of [`State::candidate`].
-    tried: u8,
+    pub(crate) tried: u8,
     /// This process, as claims know it.
-    pid: u32,
+    pub(crate) pid: u32,
     /// Whether connect() has returned EINPROGRESS: a failure is then seen in the socket, as that of a
     /// plain one is.
-    is_pending: bool,
+    pub(crate) is_pending: bool,
 }
 
 /// Where the handshake of a socket that does not block stands, when nothing more can be done now.
@@ -97,223 +96,6 @@ pub(crate) enum Driven {
 }
 
 impl State {
-    /// Decides where `asked` leads.
-    pub(crate) fn begin_connect(&self, fd: c_int, asked: SocketAddr) -> Start {
-        let facts = match io::facts(fd) {
-            Ok(Some(facts)) => facts,
-            Ok(None) => return Start::Pass,
-            // A sandbox does not let us ask: what leaves the host is refused.
-            Err(_) if is_local(asked.ip()) => return Start::Pass,
-            Err(_) => return Start::Fail(Errno::FAIL_CLOSED),
-        };
-        let row = self.sockets.row(fd);
-        if let Some(row) = row
-            && let Some(view) = row.view(facts.cookie)
-            && let Some(start) = self.continue_connect(fd, facts.cookie, row, &view)
-        {
-            return start;
-        }
-        let is_swapped = row.is_some_and(|row| row.is_swapped(facts.cookie));
-        let family = if is_swapped { Family::V4 } else { facts.family };
-        let is_v6only = asked.is_ipv6() && asked.ip().to_canonical().is_ipv4() && io::is_v6only(fd);
-        let route = decide(
-            SocketFacts {
-                family,
-                kind: facts.kind,
-                is_v6only,
-            },
-            asked,
-            &self.config,
-            &self.table,
-        );
-        // A connected stream is the kernel's to refuse (EISCONN), whatever the address.
-        let is_stream = facts.kind == Kind::Stream;
-        if is_stream && route != Route::Direct && io::is_connected(fd) {
-            return Start::Pass;
-        }
-        let relay = match route {
-            Route::Direct if is_swapped => return Start::Fail(Errno::FAIL_CLOSED),
-            Route::Direct => {
-                self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
-                return Start::Pass;
-            }
-            Route::Refuse(errno) => {
-                self.log(
-                    LogLevel::Warn,
-                    format_args!("connect {asked}: refused: {}", errno.name()),
-                );
-                return Start::Fail(errno);
-            }
-            Route::Relay(relay) => relay,
-        };
-        // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
-        let (Some(row), Some(pid)) = (row, self.process.own()) else {
-            self.log(
-                LogLevel::Error,
-                format_args!("connect {asked}: no room for descriptor {fd}"),
-            );
-            return Start::Fail(Errno::NO_STATE);
-        };
-        let now = io::now();
-        let twin = relay
-            .slot
-            .and_then(|slot| self.twins.take(slot, asked.port(), family, now));
-        if let Some(errno) = twin {
-            return Start::Fail(errno);
-        }
-        let connection = Connection { asked, family };
-        let begun = self.handshakes.begin(facts.cookie, now);
-        let Some((index, handshake)) = begun.and_then(|i| Some((i, self.handshakes.get(i)?)))
-        else {
-            self.log(
-                LogLevel::Error,
-                format_args!("connect {asked}: too many at once"),
-            );
-            return Start::Fail(Errno::NO_STATE);
-        };
-        row.begin(facts.cookie, connection, index, is_swapped);
-        let mut call = Call {
-            fd,
-            row,
-            handshake,
-            cookie: facts.cookie,
-            connection,
-            relay,
-            patience: self.patience(fd, now, false),
-            is_blocking: io::is_blocking(fd),
-            tried: 0,
-            pid,
-            is_pending: false,
-        };
-        if call.is_blocking || !PENDING.insert(fd) {
-            return Start::Dial(call);
-        }
-        match self.drive(&mut call, Event::Begin) {
-            Driven::Wants(events, _) => {
-                self.mark(row, fd, events);
-                Start::Fail(Errno::STILL_CONNECTING)
-            }
-            // A plain connect() that does not block never succeeds at once.
-            Driven::Over(Ok(())) => {
-                PENDING.remove(fd);
-                Start::Fail(Errno::STILL_CONNECTING)
-            }
-            Driven::Over(Err(errno)) => {
-                PENDING.remove(fd);
-                Start::Fail(errno)
-            }
-        }
-    }
-
-    /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the
-    /// address, as the kernel's does. `None` if there is nothing to go on with.
-    fn continue_connect(
-        &self,
-        fd: c_int,
-        cookie: u64,
-        row: &'static Row,
-        view: &View,
-    ) -> Option<Start> {
-        let handshake = self.handshakes.get(view.handshake)?;
-        let standing = handshake.standing(cookie)?;
-        // As connect(2) ends a failed connection: with the error if nobody has asked for it, else with
-        // ECONNABORTED; then the socket may be used again.
-        let over = match standing.stage {
-            Stage::Failed(errno) => Some(errno),
-            Stage::Told => Some(Errno::ABORTED),
-            _ => None,
-        };
-        if let Some(errno) = over {
-            io::dissolve(fd);
-            self.forget_handshake(fd, row, handshake);
-            return Some(Start::Fail(errno));
-        }
-        if !standing.stage.is_under_way() {
-            return None;
-        }
-        let mut call = self.call(fd, cookie, row, view, handshake, &standing)?;
-        if call.is_blocking {
-            return Some(Start::Dial(call));
-        }
-        if PENDING.has(fd) {
-            call.pend();
-        }
-        Some(match self.drive(&mut call, Event::Woken) {
-            Driven::Wants(..) => Start::Fail(Errno::ALREADY),
-            // The kernel's own socket says the rest: connected now, EISCONN the next time.
-            Driven::Over(Ok(())) => Start::Pass,
-            Driven::Over(Err(errno)) => {
-                io::dissolve(fd);
-                self.forget_handshake(fd, row, handshake);
-                Start::Fail(errno)
-            }
-        })
-    }
-
-    /// The call that goes on with a handshake.
-    pub(crate) fn call(
-        &self,
-        fd: c_int,
-        cookie: u64,
-        row: &'static Row,
-        view: &View,
-        handshake: &'static Handshake,
-        standing: &Standing,
-    ) -> Option<Call> {
-        let connection = view.connection;
-        let facts = SocketFacts {
-            family: connection.family,
-            kind: Kind::Stream,
-            is_v6only: false,
-        };
-        let Route::Relay(relay) = decide(facts, connection.asked, &self.config, &self.table) else {
-            return None;
-        };
-        let patience = Patience {
-            began: standing.began,
-            ..self.patience(fd, io::now(), true)
-        };
-        Some(Call {
-            fd,
-            row,
-            handshake,
-            cookie,
-            connection,
-            relay,
-            patience,
-            is_blocking: io::is_blocking(fd),
-            tried: standing.candidate,
-            pid: self.process.own()?,
-            is_pending: false,
-        })
-    }
-
-    /// Takes a handshake on a socket that does not block as far as it goes without waiting.
-    pub(crate) fn drive(&self, call: &mut Call, mut event: Event) -> Driven {
-        loop {
-            match self.turn(call, event) {
-                Turn::Done => return Driven::Over(Ok(())),
-                Turn::Fail(errno) => return Driven::Over(Err(errno)),
-                Turn::Wait(events, milliseconds) => return Driven::Wants(events, milliseconds),
-                Turn::Connect(address) => event = Event::Connected(io::connect(call.fd, address)),
-            }
-        }
-    }
-
-    fn patience(&self, fd: c_int, now: Clock, is_further: bool) -> Patience {
-        let send_timeout = if io::is_blocking(fd) {
-            io::send_timeout(fd)
-        } else {
-            None
-        };
-        Patience {
-            began: now,
-            called: now,
-            send_timeout,
-            is_further,
-        }
-    }
-
     /// The next thing to do for `call`, after `event`.
     pub(crate) fn turn(&self, call: &mut Call, event: Event) -> Turn {
         // Closed by another thread, and perhaps somebody else's socket by now: hands off.
@@ -360,38 +142,46 @@ impl State {
         };
         let is_swapped = call.row.is_swapped(call.cookie);
         let address = match (address, call.connection.family) {
-            (SocketAddr::V6(_), Family::V4) if !is_swapped => {
-                if let Err(errno) = self.swap(call) {
-                    return self.give_up(call, errno, format_args!("no socket for a v6 gateway"));
+            (SocketAddr::V6(_), Family::V4) if !is_swapped => match self.swap(call) {
+                Ok(()) => address,
+                Err(errno) => return self.no_socket(call, errno),
+            },
+            // A bound v6 socket speaks no v4-mapped addresses.
+            (SocketAddr::V4(_), Family::V6) if io::is_bound_to_v6(call.fd) => {
+                match self.swap(call) {
+                    Ok(()) => mapped(address),
+                    Err(errno) => return self.no_socket(call, errno),
                 }
-                address
             }
-            (SocketAddr::V4(v4), Family::V6) => {
+            (SocketAddr::V4(_), family) if is_swapped || family == Family::V6 => {
                 io::clear_v6only(call.fd);
-                SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
-            }
-            (SocketAddr::V4(v4), Family::V4) if is_swapped => {
-                io::clear_v6only(call.fd);
-                SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+                mapped(address)
             }
             _ => address,
         };
+        let blocked = Blocked::all();
         if let Some(claim) = call.handshake.claim(call.pid) {
             claim.release(Stage::Connecting, index, Progress::default());
         }
+        drop(blocked);
         Turn::Connect(address)
     }
 
-    /// The gateway's addresses in the order in which `call` tries them: those of the socket's own
-    /// family first, since the others need a v4-mapped address or another socket.
+    /// The gateways' addresses in the order in which `call` tries them: gateway by gateway, and of each
+    /// those of the socket's own family first, since the others need a v4-mapped address or another
+    /// socket.
     fn candidate(&self, call: &Call) -> Option<(u8, SocketAddr)> {
-        let is_own =
-            |address: &SocketAddr| address.is_ipv4() == (call.connection.family == Family::V4);
-        let addresses = || self.candidates.iter().map(|candidate| candidate.address);
-        let own = addresses().filter(is_own);
-        let others = addresses().filter(|address| !is_own(address));
-        let address = own.chain(others).nth(usize::from(call.tried))?;
-        Some((call.tried, address))
+        let is_own = |candidate: &&Candidate| {
+            candidate.address.is_ipv4() == (call.connection.family == Family::V4)
+        };
+        let of = |gateway| self.candidates.iter().filter(move |c| c.gateway == gateway);
+        let own_first = |gateway| {
+            of(gateway)
+                .filter(is_own)
+                .chain(of(gateway).filter(move |c| !is_own(c)))
+        };
+        let mut all = (0..self.config.gateways.len()).flat_map(own_first);
+        Some((call.tried, all.nth(usize::from(call.tried))?.address))
     }
 
     /// The gateway's address that `call` tried last, or one of the socket's own family.
@@ -411,8 +201,11 @@ impl State {
         self.config.gateways.get(candidate.gateway)
     }
 
+    /// Another socket under the same number; what it could not take over is logged.
     fn swap(&self, call: &mut Call) -> Result<(), Errno> {
-        let swapped = swap::to_v6(call.fd)?;
+        let blocked = Blocked::all();
+        let is_v4s = call.connection.family == Family::V4;
+        let swapped = swap::to_v6(call.fd, self.sockets)?;
         if let Some(lost) = swapped.lost_address {
             let fd = call.fd;
             self.log(
@@ -424,17 +217,27 @@ impl State {
         let index = self.handshakes.begin(swapped.cookie, call.patience.began);
         let next = index.and_then(|index| Some((index, self.handshakes.get(index)?)));
         call.handshake.end();
-        let Some((index, handshake)) = next else {
-            return Err(Errno::NO_STATE);
-        };
+        let (index, handshake) = next.ok_or(Errno::NO_STATE)?;
         (call.cookie, call.handshake) = (swapped.cookie, handshake);
-        call.row.begin(swapped.cookie, call.connection, index, true);
+        call.row
+            .begin(swapped.cookie, call.connection, index, is_v4s);
         swap::for_each_duplicate(swapped.cookie, |fd| {
             if fd != call.fd {
                 self.sockets.duplicated(call.fd, fd);
             }
         });
+        drop(blocked);
         Ok(())
+    }
+
+    /// There is no socket to reach this gateway with: out of descriptors, say, which is the program's to
+    /// know, or a host without IPv6, where the next gateway is worth a try.
+    fn no_socket(&self, call: &mut Call, errno: Errno) -> Turn {
+        if errno.is_of_gateway() {
+            return self.next_candidate(call, errno);
+        }
+        self.forget_handshake(call.fd, call.row, call.handshake);
+        Turn::Fail(errno)
     }
 
     fn tcp_failed(&self, call: &mut Call, errno: Errno) -> Turn {
@@ -461,9 +264,11 @@ impl State {
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
+        let blocked = Blocked::all();
         if let Some(claim) = call.handshake.claim(call.pid) {
             claim.release(Stage::Negotiating, call.tried, Progress::default());
         }
+        drop(blocked);
         self.step(call)
     }
 
@@ -632,6 +437,14 @@ impl State {
                 format_args!("connect {destination}{fake}{asked}: {result}"),
             ),
         }
+    }
+}
+
+/// An IPv4 address as an AF_INET6 socket has it.
+pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
     }
 }
 

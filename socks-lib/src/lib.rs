@@ -24,6 +24,7 @@
     reason = "a C library: every export and most of libc's interface is unsafe"
 )]
 
+mod begin;
 mod dial;
 mod enter;
 mod hooks;

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use socks_client::{Log, LogLevel, LogTarget};
 
 use crate::sys::file::File;
+use crate::sys::signals;
 
 /// Longest line; a name has at most 255 octets, twice that when escaped.
 const LINE_OCTETS: usize = 1024;
@@ -65,7 +66,8 @@ impl Sink {
             return Err(Errno::BADF);
         }
         // SAFETY: open (fstat has just said so), borrowed for this call.
-        rustix::io::write(unsafe { BorrowedFd::borrow_raw(fd) }, octets)
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        signals::without_sigpipe(|| rustix::io::write(fd, octets))
     }
 }
 

@@ -58,6 +58,11 @@ extern "C" fn constructor() {
     unsafe { libc::pthread_atfork(None, None, Some(forked)) };
 }
 
+/// Whether there is no state, and there will be none.
+pub(crate) fn has_failed() -> bool {
+    STATE.get().is_some_and(Option::is_none)
+}
+
 extern "C" fn forked() {
     crate::enter::enter((), (), |state| state.process.forked());
 }
@@ -157,7 +162,7 @@ fn configure(variables: &Variables) -> Result<Config, ConfigError> {
             place: path.display().to_string(),
             what,
         };
-        let text = read_file(&path).map_err(|error| what(error.to_string()))?;
+        let text = read_file(&path).map_err(|error| what(in_words(error)))?;
         config.set_password(&text)?;
     }
     Ok(config)
@@ -192,10 +197,15 @@ fn config_file() -> Result<Option<String>, ConfigError> {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) if !is_named => {}
             // A file of another user's (sudo -u, a daemon's own user) is not this one's configuration.
             Err(rustix::io::Errno::ACCESS) if !is_named => {}
-            Err(error) => return Err(what(error.to_string())),
+            Err(error) => return Err(what(in_words(error))),
         }
     }
     Ok(None)
+}
+
+/// As errno(3) names it; rustix without std knows its number alone.
+fn in_words(error: rustix::io::Errno) -> String {
+    std::io::Error::from_raw_os_error(error.raw_os_error()).to_string()
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, rustix::io::Errno> {

@@ -6,6 +6,7 @@ pub(crate) mod cancel;
 pub(crate) mod errno;
 pub(crate) mod file;
 pub(crate) mod hostent;
+pub(crate) mod idn;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod signals;

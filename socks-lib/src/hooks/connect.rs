@@ -4,11 +4,12 @@ use std::ffi::c_int;
 use std::net::SocketAddr;
 
 use libc::{pollfd, sockaddr, socklen_t};
-use socks_client::Errno;
+use socks_client::{Errno, is_local};
 
 use crate::dial::{Event, Start, Turn};
 use crate::enter::enter;
 use crate::next;
+use crate::start;
 use crate::state::State;
 use crate::sys::abi::{self, Given, Sockaddr};
 use crate::sys::{errno, io};
@@ -50,9 +51,27 @@ unsafe extern "C-unwind" fn __connect(fd: c_int, addr: *const sockaddr, len: soc
 /// a destructor while libc's connect and poll run: pthread_cancel unwinds through.
 pub(crate) fn dial(fd: c_int, asked: SocketAddr) -> Option<Result<(), Errno>> {
     let before = errno::get();
-    let broken = Start::Fail(Errno::BROKEN);
+    let broken = if start::has_failed() {
+        if is_local(asked.ip()) {
+            Start::Pass
+        } else {
+            Start::Fail(Errno::FAIL_CLOSED)
+        }
+    } else {
+        Start::Fail(Errno::BROKEN)
+    };
     let mut call = match enter(Start::Pass, broken, |state| state.begin_connect(fd, asked)) {
         Start::Pass => return None,
+        Start::PassTo(address) => {
+            let (address, len) = Sockaddr::new(address);
+            // SAFETY: a whole sockaddr of this length.
+            let result = unsafe { next::CONNECT.get()(fd, address.as_ptr(), len) };
+            return Some(if result == 0 {
+                Ok(())
+            } else {
+                Err(Errno(errno::get()))
+            });
+        }
         Start::Fail(error) => return Some(Err(error)),
         Start::Dial(call) => call,
     };

@@ -6,18 +6,20 @@ use std::ptr;
 
 use fake_dns::Family;
 use libc::{addrinfo, hostent};
-use socks_client::{Asked, Eai, HostErrno, Question};
+use socks_client::{Asked, Eai, HostErrno, Question, literal};
 
 use crate::enter::enter;
 use crate::next;
+use crate::start;
 use crate::state::Answer;
 use crate::sys::addrinfo::{self as list_of, Numeric};
-use crate::sys::{errno, hostent as entry};
+use crate::sys::{errno, hostent as entry, idn};
 
 /// glibc's hints where the application gives none (getaddrinfo(3)).
 const DEFAULT_FLAGS: c_int = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
 /// netdb.h, absent from the libc crate: the name is in the locale's encoding.
 const AI_IDN: c_int = 0x0040;
+const EAI_IDN_ENCODE: c_int = -105;
 /// What would make libc look past the numeric host that it is given.
 const CLEARED: c_int = libc::AI_ADDRCONFIG
     | libc::AI_V4MAPPED
@@ -54,7 +56,17 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
         _ => return pass(),
     };
     // SAFETY: our caller's contract: a NUL-terminated string.
-    let name = unsafe { CStr::from_ptr(node) }.to_bytes();
+    let name = unsafe { CStr::from_ptr(node) };
+    let ascii;
+    let name = if flags & AI_IDN != 0 && !name.to_bytes().is_ascii() {
+        let Some(converted) = idn::to_ascii(name) else {
+            return EAI_IDN_ENCODE;
+        };
+        ascii = converted;
+        ascii.as_c_str().to_bytes()
+    } else {
+        name.to_bytes()
+    };
     let question = Question {
         name,
         asked,
@@ -63,7 +75,12 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
         is_v4_mapped: flags & libc::AI_V4MAPPED != 0,
         is_addrconfig: flags & libc::AI_ADDRCONFIG != 0,
     };
-    let broken = Answer::Fail(Eai::FAIL);
+    let is_libcs = start::has_failed() && literal(name).is_some();
+    let broken = if is_libcs {
+        Answer::Pass
+    } else {
+        Answer::Fail(Eai::FAIL)
+    };
     match enter(Answer::Pass, broken, |state| state.answer(&question)) {
         Answer::Pass => pass(),
         Answer::PassAs(family) => {
@@ -117,7 +134,9 @@ unsafe fn numeric(
     mut hints: addrinfo,
     list: *mut *mut addrinfo,
 ) -> c_int {
-    hints.ai_flags = (hints.ai_flags & !CLEARED) | libc::AI_NUMERICHOST;
+    // libc repeats the hints' flags in each entry.
+    let given_flags = hints.ai_flags;
+    hints.ai_flags = (given_flags & !CLEARED) | libc::AI_NUMERICHOST;
     let mut whole: *mut addrinfo = ptr::null_mut();
     for address in addresses.into_iter().flatten() {
         hints.ai_family = number_of(Family::of(address));
@@ -148,6 +167,8 @@ unsafe fn numeric(
         unsafe { free(whole) };
         return libc::EAI_MEMORY;
     }
+    // SAFETY: a list of getaddrinfo(3).
+    unsafe { list_of::set_flags(whole, given_flags) };
     // SAFETY: our caller's contract.
     unsafe { list.write(whole) };
     0
@@ -244,7 +265,7 @@ unsafe extern "C-unwind" fn gethostbyname(name: *const c_char) -> *mut hostent {
         // SAFETY: our caller's contract.
         Found::Pass => unsafe { next::GETHOSTBYNAME.get()(name) },
         // SAFETY: our caller's contract.
-        Found::Address(address) => entry::of_thread(unsafe { shown(name) }, address),
+        Found::Address(address) => entry::of_process(unsafe { shown(name) }, address),
         Found::Fail(error) => not_found(error),
     }
 }
@@ -260,7 +281,7 @@ unsafe extern "C-unwind" fn gethostbyname2(name: *const c_char, family: c_int) -
         // SAFETY: our caller's contract.
         Found::Pass => unsafe { next::GETHOSTBYNAME2.get()(name, family) },
         // SAFETY: our caller's contract.
-        Found::Address(address) => entry::of_thread(unsafe { shown(name) }, address),
+        Found::Address(address) => entry::of_process(unsafe { shown(name) }, address),
         Found::Fail(error) => not_found(error),
     }
 }

@@ -21,6 +21,9 @@ use crate::pending::PENDING;
 use crate::state::State;
 use crate::sys::{abi, errno, io};
 
+/// asm-generic/socket.h, absent from the libc crate: getpeername(2) by another name.
+const SO_PEERNAME: c_int = 28;
+
 /// What the application is told instead of the kernel's answer.
 #[derive(Debug, Clone, Copy)]
 enum Told {
@@ -64,9 +67,15 @@ redhook::hook! {
         }
         let room = room(len);
         let result = next::GETSOCKOPT.get()(fd, level, name, value, len);
-        let is_domain = level == libc::SOL_SOCKET && name == libc::SO_DOMAIN && room >= 4;
+        let is_domain = level == libc::SOL_SOCKET && name == libc::SO_DOMAIN;
         if result == 0 && is_domain && enter(false, false, |state| state.is_swapped(fd)) {
-            value.cast::<c_int>().write_unaligned(libc::AF_INET);
+            let octets = usize::try_from(room).unwrap_or(0).min(size_of::<c_int>());
+            let family = libc::AF_INET.to_ne_bytes();
+            family.as_ptr().copy_to_nonoverlapping(value.cast(), octets);
+        }
+        if level == libc::SOL_SOCKET && name == SO_PEERNAME {
+            let known = enter_if(result, |state| state.peer_name(fd));
+            return told(result, known, value.cast(), room, len);
         }
         if result == 0
             && is_error

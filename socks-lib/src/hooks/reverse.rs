@@ -102,7 +102,8 @@ unsafe extern "C-unwind" fn gethostbyaddr(
     };
     match name_of(address) {
         NameOf::Pass => pass(),
-        NameOf::Name(name) => entry::of_thread(name.as_bytes(), address),
+        // libc gives the v4 address of a v4-mapped one.
+        NameOf::Name(name) => entry::of_process(name.as_bytes(), address.to_canonical()),
         NameOf::Unknown => {
             errno::set_host(HostErrno::HOST_NOT_FOUND);
             ptr::null_mut()
@@ -141,7 +142,7 @@ unsafe extern "C-unwind" fn gethostbyaddr_r(
         };
         match name_of(address) {
             NameOf::Pass => pass(),
-            NameOf::Name(name) => room.give(name.as_bytes(), address),
+            NameOf::Name(name) => room.give(name.as_bytes(), address.to_canonical()),
             NameOf::Unknown => room.fail(HostErrno::HOST_NOT_FOUND, 0),
         }
     }

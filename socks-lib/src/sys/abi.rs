@@ -4,7 +4,7 @@ use std::ffi::c_int;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+use libc::{sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 
 /// A `sockaddr` of either family, to be handed to libc.
 #[derive(Clone, Copy)]
@@ -95,7 +95,9 @@ unsafe fn copy_in_v4(addr: *const sockaddr) -> SocketAddr {
 /// # Safety
 /// `addr` is null or readable for `len` octets.
 pub(crate) unsafe fn copy_in(addr: *const sockaddr, len: socklen_t) -> Given {
-    if addr.is_null() || len < len_of::<sa_family_t>() {
+    // The kernel takes no more than a sockaddr_storage (EINVAL).
+    let is_whole = (len_of::<sa_family_t>()..=len_of::<sockaddr_storage>()).contains(&len);
+    if addr.is_null() || !is_whole {
         return Given::Other;
     }
     // SAFETY: not null and long enough for the family (both checked above); alignment is not promised.
@@ -145,7 +147,8 @@ pub(crate) unsafe fn copy_out(
     unsafe { len.write_unaligned(value_len) };
 }
 
-/// The address of a `gethostbyaddr` argument; `None` if family and length do not agree.
+/// The address of a `gethostbyaddr` argument; `None` if it is too short, or `::`, which libc answers
+/// without asking anybody. What is longer than an address libc takes as well.
 ///
 /// # Safety
 /// `addr` is null or readable for `len` octets.
@@ -157,16 +160,17 @@ pub(crate) unsafe fn copy_in_ip(
     if addr.is_null() {
         return None;
     }
-    match (family, len) {
-        // SAFETY: readable for `len` octets, which is 4.
-        (libc::AF_INET, 4) => Some(IpAddr::from(unsafe {
-            addr.cast::<[u8; 4]>().read_unaligned()
-        })),
-        (libc::AF_INET6, 16) => {
-            // SAFETY: readable for `len` octets, which is 16.
+    match family {
+        libc::AF_INET if len >= 4 => {
+            // SAFETY: readable for `len` octets, which is enough.
             Some(IpAddr::from(unsafe {
-                addr.cast::<[u8; 16]>().read_unaligned()
+                addr.cast::<[u8; 4]>().read_unaligned()
             }))
+        }
+        libc::AF_INET6 if len >= 16 => {
+            // SAFETY: readable for `len` octets, which is enough.
+            let address = IpAddr::from(unsafe { addr.cast::<[u8; 16]>().read_unaligned() });
+            (!address.is_unspecified()).then_some(address)
         }
         _ => None,
     }

@@ -59,6 +59,19 @@ pub(crate) unsafe fn join(first: *mut addrinfo, second: *mut addrinfo) {
     unsafe { (*last).ai_next = second };
 }
 
+/// Puts `flags` into every entry.
+///
+/// # Safety
+/// `list` is a list of getaddrinfo(3).
+pub(crate) unsafe fn set_flags(list: *mut addrinfo, flags: c_int) {
+    let mut entry = list;
+    // SAFETY: linked by ai_next and ends in null.
+    while let Some(this) = unsafe { entry.as_mut() } {
+        this.ai_flags = flags;
+        entry = this.ai_next;
+    }
+}
+
 /// Gives the first entry the canonical name that AI_CANONNAME asks for: a malloc'd copy, which
 /// freeaddrinfo(3) frees. False if there is no memory.
 ///

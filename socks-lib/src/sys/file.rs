@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// A descriptor of our own, closed by a raw system call: std's OwnedFd calls libc's close, which is a
@@ -36,7 +36,12 @@ impl File {
 
     /// The whole content, of at most `most` octets.
     pub(crate) fn read_whole(path: &Path, most: usize) -> Result<Vec<u8>, Errno> {
-        let file = Self::open(path, OFlags::RDONLY)?;
+        // A FIFO would wait for somebody to write to it.
+        let file = Self::open(path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
         let mut content = Vec::new();
         let mut piece = [0; 4096];
         loop {

@@ -1,5 +1,6 @@
-//! `hostent`: one name, one address, in a buffer of the caller's (gethostbyname_r) or of the thread's.
+//! `hostent`: one name, one address, in a buffer of the caller's (gethostbyname_r) or of the process.
 
+use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
 use std::net::IpAddr;
 use std::ptr;
@@ -11,31 +12,32 @@ const POINTERS: usize = 3;
 const ADDRESS_OCTETS: usize = 16;
 
 /// Room for any hostent that is made here, with the name's 255 octets.
-const THREAD_ROOM: usize = 512;
+const ROOM_OCTETS: usize = 512;
 
-/// What gethostbyname returns a pointer to: libc's is static and overwritten by the next call of any
-/// thread; this one by the next call of the same thread. Plain octets, without a destructor, so that a
-/// late key destructor may still call.
+/// What gethostbyname returns a pointer to. As libc's it is the process's, overwritten by the next call of
+/// any thread, and outlives the thread that asked.
 #[repr(C, align(16))]
 struct Room {
     entry: hostent,
-    octets: [u8; THREAD_ROOM],
+    octets: [u8; ROOM_OCTETS],
 }
 
-thread_local! {
-    static ROOM: std::cell::UnsafeCell<Room> = const {
-        std::cell::UnsafeCell::new(Room {
-            entry: hostent {
-                h_name: ptr::null_mut(),
-                h_aliases: ptr::null_mut(),
-                h_addrtype: 0,
-                h_length: 0,
-                h_addr_list: ptr::null_mut(),
-            },
-            octets: [0; THREAD_ROOM],
-        })
-    };
-}
+struct Shared(UnsafeCell<Room>);
+
+// SAFETY: gethostbyname(3) is MT-Unsafe by its contract: callers see to it that no two threads use it at
+// once. Only raw pointers into it are made here, never references.
+unsafe impl Sync for Shared {}
+
+static ROOM: Shared = Shared(UnsafeCell::new(Room {
+    entry: hostent {
+        h_name: ptr::null_mut(),
+        h_aliases: ptr::null_mut(),
+        h_addrtype: 0,
+        h_length: 0,
+        h_addr_list: ptr::null_mut(),
+    },
+    octets: [0; ROOM_OCTETS],
+}));
 
 /// Writes `name` and `address` into `entry` and `buf`; false if they do not fit (ERANGE).
 ///
@@ -99,21 +101,19 @@ pub(crate) unsafe fn write(
     true
 }
 
-/// The thread's own entry, filled; null if the name is longer than any that the table gives.
-pub(crate) fn of_thread(name: &[u8], address: IpAddr) -> *mut hostent {
-    ROOM.with(|room| {
-        let room = room.get();
-        // SAFETY: this thread's own room: nobody else writes to it, and no reference to it exists.
-        unsafe {
-            let entry = &raw mut (*room).entry;
-            let buf = (&raw mut (*room).octets).cast::<c_char>();
-            if write(name, address, entry, buf, THREAD_ROOM) {
-                entry
-            } else {
-                ptr::null_mut()
-            }
+/// The process's own entry, filled; null if the name is longer than any that the table gives.
+pub(crate) fn of_process(name: &[u8], address: IpAddr) -> *mut hostent {
+    let room = ROOM.0.get();
+    // SAFETY: a static, written through raw pointers alone; our callers' contract is gethostbyname's.
+    unsafe {
+        let entry = &raw mut (*room).entry;
+        let buf = (&raw mut (*room).octets).cast::<c_char>();
+        if write(name, address, entry, buf, ROOM_OCTETS) {
+            entry
+        } else {
+            ptr::null_mut()
         }
-    })
+    }
 }
 
 /// `AF_INET` and `AF_INET6` as the `gethostby…` family takes them.

@@ -13,6 +13,9 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sock
 use rustix::time::ClockId;
 use socks_client::{Clock, Errno, Kind};
 
+/// Families that connect by sockaddr_in and are not TCP's or UDP's: AF_SMC and AF_RDS.
+const ALSO_IP: [c_int; 2] = [43, libc::AF_RDS];
+
 /// What the kernel says of a socket.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts {
@@ -41,6 +44,10 @@ pub(crate) fn facts(fd: c_int) -> Result<Option<Facts>, Raw> {
         let family = match sockopt::socket_domain(fd) {
             Ok(AddressFamily::INET) => Family::V4,
             Ok(AddressFamily::INET6) => Family::V6,
+            // They take IP addresses too, and carry them where nobody looks.
+            Ok(family) if ALSO_IP.contains(&c_int::from(family.as_raw())) => {
+                return Err(Raw::OPNOTSUPP);
+            }
             Ok(_) | Err(Raw::BADF | Raw::NOTSOCK) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -71,12 +78,25 @@ pub(crate) fn is_v6only(fd: c_int) -> bool {
 }
 
 pub(crate) fn clear_v6only(fd: c_int) {
-    // If it fails, the TCP connect fails and says so.
-    let _kept = with(fd, |fd| sockopt::set_ipv6_v6only(fd, false));
+    // On a bound socket even clearing what is clear fails. If it fails, the TCP connect says so.
+    if is_v6only(fd) {
+        let _kept = with(fd, |fd| sockopt::set_ipv6_v6only(fd, false));
+    }
 }
 
 pub(crate) fn is_connected(fd: c_int) -> bool {
     with(fd, |fd| matches!(rustix::net::getpeername(fd), Ok(Some(_))))
+}
+
+/// Whether the program has bound it to an address, or to a port for v6 alone.
+pub(crate) fn is_bound_to_v6(fd: c_int) -> bool {
+    let local = local(fd).filter(|local| local.port() != 0 && !local.ip().to_canonical().is_ipv4());
+    local.is_some_and(|local| !local.ip().is_unspecified() || is_v6only(fd))
+}
+
+/// Whether connect() is EISCONN for it, whatever the address.
+pub(crate) fn is_listening(fd: c_int) -> bool {
+    with(fd, |fd| sockopt::socket_acceptconn(fd).unwrap_or(false))
 }
 
 pub(crate) fn is_blocking(fd: c_int) -> bool {

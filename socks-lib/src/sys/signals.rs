@@ -34,6 +34,46 @@ impl Drop for Blocked {
     }
 }
 
+/// A write to a pipe that nobody reads any more raises SIGPIPE in this thread: not for the program, which
+/// wrote nothing. sigtimedwait(2) takes it back, unless one was pending before.
+pub(crate) fn without_sigpipe<T>(
+    write: impl FnOnce() -> Result<T, rustix::io::Errno>,
+) -> Result<T, rustix::io::Errno> {
+    let blocked = Blocked::all();
+    let was_pending = is_sigpipe_pending();
+    let result = write();
+    if matches!(result, Err(rustix::io::Errno::PIPE)) && !was_pending {
+        let none = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let pipe = only_sigpipe();
+        // SAFETY: a valid set and time; the gate has disabled cancellation.
+        unsafe { libc::sigtimedwait(&raw const pipe, ptr::null_mut(), &raw const none) };
+    }
+    drop(blocked);
+    result
+}
+
+fn only_sigpipe() -> sigset_t {
+    let mut set = MaybeUninit::<sigset_t>::zeroed();
+    // SAFETY: sigemptyset(3) writes the whole set, sigaddset(3) changes it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        set.assume_init()
+    }
+}
+
+fn is_sigpipe_pending() -> bool {
+    let mut set = MaybeUninit::<sigset_t>::zeroed();
+    // SAFETY: sigpending(2) writes the whole set.
+    unsafe {
+        libc::sigpending(set.as_mut_ptr());
+        libc::sigismember(set.as_ptr(), libc::SIGPIPE) == 1
+    }
+}
+
 /// Whether every handler of this program is under SA_RESTART, so that a plain connect() would have
 /// gone on after the signal, whichever it was (signal(7)).
 pub(crate) fn every_handler_restarts() -> bool {

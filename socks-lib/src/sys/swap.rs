@@ -12,7 +12,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{OFlags, RawDir};
 use rustix::io::{DupFlags, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use socks_client::Errno;
+use socks_client::{Errno, Registration, Row, Sockets};
 
 use crate::next;
 use crate::sys::file::{self, File};
@@ -30,6 +30,7 @@ pub(crate) struct Swapped {
 /// Options that an application can set before connect() and that the new socket takes over, where the
 /// old one has them: (level, name). IP's own count for v4-mapped traffic and are read back as set.
 const OPTIONS: &[(c_int, c_int)] = &[
+    (libc::SOL_SOCKET, libc::SO_BINDTODEVICE),
     (libc::SOL_SOCKET, libc::SO_BROADCAST),
     (libc::SOL_SOCKET, libc::SO_BUSY_POLL),
     (libc::SOL_SOCKET, libc::SO_DEBUG),
@@ -38,6 +39,7 @@ const OPTIONS: &[(c_int, c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
     (libc::SOL_SOCKET, libc::SO_LINGER),
     (libc::SOL_SOCKET, libc::SO_MARK),
+    (libc::SOL_SOCKET, libc::SO_MAX_PACING_RATE),
     (libc::SOL_SOCKET, libc::SO_OOBINLINE),
     (libc::SOL_SOCKET, libc::SO_PRIORITY),
     (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
@@ -46,17 +48,24 @@ const OPTIONS: &[(c_int, c_int)] = &[
     (libc::SOL_SOCKET, libc::SO_REUSEPORT),
     (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMP),
+    (libc::SOL_SOCKET, libc::SO_TIMESTAMPING),
     (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+    (libc::SOL_SOCKET, libc::SO_ZEROCOPY),
     (libc::IPPROTO_TCP, libc::TCP_CONGESTION),
     (libc::IPPROTO_TCP, libc::TCP_CORK),
+    (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
     (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT),
     (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
     (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
     (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+    (libc::IPPROTO_TCP, libc::TCP_INQ),
     (libc::IPPROTO_TCP, libc::TCP_LINGER2),
+    (libc::IPPROTO_TCP, libc::TCP_MAXSEG),
     (libc::IPPROTO_TCP, libc::TCP_NODELAY),
+    (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT),
     (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
     (libc::IPPROTO_TCP, libc::TCP_SYNCNT),
+    (libc::IPPROTO_TCP, libc::TCP_THIN_DUPACK),
     (libc::IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS),
     (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
     (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP),
@@ -64,51 +73,61 @@ const OPTIONS: &[(c_int, c_int)] = &[
     (libc::IPPROTO_IP, libc::IP_FREEBIND),
     (libc::IPPROTO_IP, libc::IP_MINTTL),
     (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
+    (libc::IPPROTO_IP, libc::IP_PKTINFO),
     (libc::IPPROTO_IP, libc::IP_RECVERR),
+    (libc::IPPROTO_IP, libc::IP_RECVTOS),
+    (libc::IPPROTO_IP, libc::IP_RECVTTL),
     (libc::IPPROTO_IP, libc::IP_TOS),
     (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
     (libc::IPPROTO_IP, libc::IP_TTL),
 ];
 
+/// fcntl.h, absent from the libc crate: the signal in place of SIGIO.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+
 /// Buffer sizes are read back doubled (socket(7)).
 const BUFFERS: [c_int; 2] = [libc::SO_RCVBUF, libc::SO_SNDBUF];
 
-/// Puts an AF_INET6 socket under the number of the AF_INET socket `fd`, and under those of its
-/// duplicates in this process, with its flags, options, port and epoll registrations.
-pub(crate) fn to_v6(fd: c_int) -> Result<Swapped, Errno> {
+/// Puts a new AF_INET6 socket under the number of the unconnected stream socket `fd`, and under those of
+/// its duplicates in this process, with its flags, options, port and epoll registrations.
+pub(crate) fn to_v6(fd: c_int, sockets: Sockets) -> Result<Swapped, Errno> {
     // SAFETY: the application's own socket (facts were read from it), borrowed for this call.
     let old = unsafe { BorrowedFd::borrow_raw(fd) };
     let old_cookie = sockopt::socket_cookie(old).map_err(of_raw)?;
     let protocol = sockopt::socket_protocol(old).map_err(of_raw)?;
+    let bound = io::local(fd).filter(|bound| bound.port() != 0);
     let (stream, cloexec) = (SocketType::STREAM, SocketFlags::CLOEXEC);
     let new = rustix::net::socket_with(AddressFamily::INET6, stream, cloexec, protocol)
         .map(File::new)
         .map_err(of_raw)?;
-    // A v6 socket that is not V6ONLY would collide with the old one at its port.
-    sockopt::set_ipv6_v6only(&new, true).map_err(of_raw)?;
     let new_number = new.as_fd().as_raw_fd();
     for &(level, name) in OPTIONS {
         copy_option(fd, new_number, level, name);
     }
     copy_buffers(fd, new_number);
-    copy_v4_only_options(old, new.as_fd());
-    let lost_address = bind_same_port(fd, &new)?;
-    if let Ok(flags) = rustix::fs::fcntl_getfl(old) {
-        let _kept = rustix::fs::fcntl_setfl(&new, flags);
+    if sockopt::socket_domain(old) == Ok(AddressFamily::INET) {
+        copy_in_v6_terms(old, new.as_fd());
     }
+    copy_flags(fd, new_number);
     let cookie = sockopt::socket_cookie(&new).map_err(of_raw)?;
-    let mut failed = replace(fd, &new);
-    for_each_duplicate(old_cookie, |duplicate| {
-        let result = replace(duplicate, &new);
+    let mut failed = None;
+    for_each_duplicate(old_cookie, |number| {
+        let result = replace(number, &new, sockets);
         failed = failed.or(result);
     });
-    failed.map_or(
-        Ok(Swapped {
-            cookie,
-            lost_address,
-        }),
-        Err,
-    )
+    if let Some(errno) = failed {
+        return Err(errno);
+    }
+    // Now that the old socket is gone, its port is free, unless another process has a duplicate.
+    let any = bound.map(|bound| SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, bound.port(), 0, 0));
+    any.map_or(Ok(()), |any| rustix::net::bind(&new, &any))
+        .map_err(of_raw)?;
+    let lost_address = bound.filter(|bound| !bound.ip().is_unspecified());
+    Ok(Swapped {
+        cookie,
+        lost_address,
+    })
 }
 
 /// Calls `visit` with each descriptor of this process whose socket has this cookie.
@@ -124,15 +143,23 @@ fn of_raw(error: rustix::io::Errno) -> Errno {
     Errno(error.raw_os_error())
 }
 
-/// The kernel refuses what does not apply; then the new socket keeps its default, as the old one had.
-fn copy_option(old: c_int, new: c_int, level: c_int, name: c_int) {
-    let mut value = [MaybeUninit::<u8>::zeroed(); 64];
+/// An option's value, as far as 64 octets hold it; `None` if the socket does not have it.
+fn option(fd: c_int, level: c_int, name: c_int) -> Option<([u8; 64], socklen_t)> {
+    let mut value = [0; 64];
     let mut len = socklen_t::try_from(value.len()).unwrap_or(0);
     let room = value.as_mut_ptr().cast::<c_void>();
     // SAFETY: `room` is writable for `len` octets.
-    if unsafe { next::GETSOCKOPT.get()(old, level, name, room, &raw mut len) } == 0 {
-        // SAFETY: getsockopt(2) wrote `len` octets.
-        unsafe { next::SETSOCKOPT.get()(new, level, name, room, len) };
+    let result = unsafe { next::GETSOCKOPT.get()(fd, level, name, room, &raw mut len) };
+    (result == 0).then_some((value, len))
+}
+
+/// Only what differs is set, since one option's zero may undo another (SO_TIMESTAMP, SO_TIMESTAMPNS).
+/// The kernel refuses what does not apply; then the new socket keeps its default, as the old one had.
+fn copy_option(old: c_int, new: c_int, level: c_int, name: c_int) {
+    let wanted = option(old, level, name);
+    if let Some((value, len)) = wanted.filter(|_| wanted != option(new, level, name)) {
+        // SAFETY: getsockopt(2) wrote `len` octets of `value`.
+        unsafe { next::SETSOCKOPT.get()(new, level, name, value.as_ptr().cast(), len) };
     }
 }
 
@@ -168,8 +195,25 @@ fn copy_buffers(old: c_int, new: c_int) {
     }
 }
 
+/// File status flags, and who is told by SIGIO.
+fn copy_flags(old: c_int, new: c_int) {
+    let fcntl = next::FCNTL.get();
+    for (read, write) in [
+        (libc::F_GETOWN, libc::F_SETOWN),
+        (F_GETSIG, F_SETSIG),
+        (libc::F_GETFL, libc::F_SETFL),
+    ] {
+        // SAFETY: fcntl(2) with a number, or without an argument.
+        let value = unsafe { fcntl(old, read, 0) };
+        if let Ok(value @ 1..) = usize::try_from(value) {
+            // SAFETY: as above.
+            unsafe { fcntl(new, write, value) };
+        }
+    }
+}
+
 /// What IPv4 calls TOS and TTL, in v6's terms, so that it also counts on the way to the gateway.
-fn copy_v4_only_options(old: BorrowedFd<'_>, new: BorrowedFd<'_>) {
+fn copy_in_v6_terms(old: BorrowedFd<'_>, new: BorrowedFd<'_>) {
     if let Ok(tos) = sockopt::ip_tos(old) {
         let _kept = sockopt::set_ipv6_tclass(new, u32::from(tos));
     }
@@ -178,20 +222,9 @@ fn copy_v4_only_options(old: BorrowedFd<'_>, new: BorrowedFd<'_>) {
     }
 }
 
-/// Binds the new socket to the port that the old one is bound to, if it is; gives the old address if
-/// it was a certain one.
-fn bind_same_port(old: c_int, new: &File) -> Result<Option<SocketAddr>, Errno> {
-    let Some(bound) = io::local(old).filter(|bound| bound.port() != 0) else {
-        return Ok(None);
-    };
-    let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, bound.port(), 0, 0);
-    rustix::net::bind(new, &any).map_err(of_raw)?;
-    Ok((!bound.ip().is_unspecified()).then_some(bound))
-}
-
 /// dup3 with the number's own FD_CLOEXEC, and its epoll registrations deleted before and added after:
 /// an old one keeps firing as long as a duplicate of the old socket lives anywhere.
-fn replace(number: c_int, new: &File) -> Option<Errno> {
+fn replace(number: c_int, new: &File, sockets: Sockets) -> Option<Errno> {
     let mut target = file::borrowed_target(number);
     let is_cloexec =
         rustix::io::fcntl_getfd(&*target).is_ok_and(|flags| flags.contains(FdFlags::CLOEXEC));
@@ -200,66 +233,26 @@ fn replace(number: c_int, new: &File) -> Option<Errno> {
     } else {
         DupFlags::empty()
     };
-    let mut registrations = Registrations::default();
-    for_each_descriptor(|fd| registrations.collect(fd, number));
-    for registration in registrations.iter() {
+    let registrations = || sockets.row(number).into_iter().flat_map(Row::registrations);
+    for Registration { set, .. } in registrations() {
         // SAFETY: an epoll descriptor of the application's, borrowed for this call.
-        let set = unsafe { BorrowedFd::borrow_raw(registration.set) };
-        let _gone = epoll::delete(set, &*target);
+        let _gone = epoll::delete(unsafe { BorrowedFd::borrow_raw(set) }, &*target);
     }
     let result = rustix::io::dup3(new, &mut target, flags);
-    for registration in registrations.iter() {
+    for Registration { set, events, data } in registrations() {
+        let (data, events) = (
+            epoll::EventData::new_u64(data),
+            epoll::EventFlags::from_bits_retain(events),
+        );
         // SAFETY: as above.
-        let set = unsafe { BorrowedFd::borrow_raw(registration.set) };
-        let data = epoll::EventData::new_u64(registration.data);
-        let events = epoll::EventFlags::from_bits_retain(registration.events);
-        let _added = epoll::add(set, &*target, data, events);
+        let _added = epoll::add(
+            unsafe { BorrowedFd::borrow_raw(set) },
+            &*target,
+            data,
+            events,
+        );
     }
     result.err().map(of_raw)
-}
-
-/// One epoll registration: epoll_ctl(2).
-#[derive(Debug, Clone, Copy)]
-struct Registration {
-    set: c_int,
-    events: u32,
-    data: u64,
-}
-
-/// The registrations of one descriptor; more than a handful of sets for one socket is unheard of.
-#[derive(Debug, Default)]
-struct Registrations {
-    found: [Option<Registration>; 16],
-}
-
-impl Registrations {
-    fn iter(&self) -> impl Iterator<Item = &Registration> {
-        self.found.iter().flatten()
-    }
-
-    /// Reads `set`'s registrations of `number` from /proc/self/fdinfo, if it is an epoll set:
-    /// `tfd: N events: HEX data: HEX …`, proc_pid_fdinfo(5).
-    fn collect(&mut self, set: c_int, number: c_int) {
-        for_each_line_of_fdinfo(set, |line| {
-            let mut words = line.split_ascii_whitespace();
-            if words.next() != Some("tfd:") {
-                return;
-            }
-            let tfd = words.next().and_then(|word| word.parse::<c_int>().ok());
-            let events = words
-                .nth(1)
-                .and_then(|word| u32::from_str_radix(word, 16).ok());
-            let data = words
-                .nth(1)
-                .and_then(|word| u64::from_str_radix(word, 16).ok());
-            if let (Some(tfd), Some(events), Some(data)) = (tfd, events, data)
-                && tfd == number
-                && let Some(room) = self.found.iter_mut().find(|room| room.is_none())
-            {
-                *room = Some(Registration { set, events, data });
-            }
-        });
-    }
 }
 
 fn for_each_descriptor(mut visit: impl FnMut(c_int)) {
@@ -267,7 +260,7 @@ fn for_each_descriptor(mut visit: impl FnMut(c_int)) {
     let Ok(folder) = File::open(Path::new("/proc/self/fd"), flags) else {
         return;
     };
-    let mut room = [MaybeUninit::uninit(); 2048];
+    let mut room = [MaybeUninit::uninit(); 512];
     let mut entries = RawDir::new(&folder, &mut room);
     while let Some(Ok(entry)) = entries.next() {
         let number = str::from_utf8(entry.file_name().to_bytes())
@@ -276,57 +269,5 @@ fn for_each_descriptor(mut visit: impl FnMut(c_int)) {
         if let Some(number) = number {
             visit(number);
         }
-    }
-}
-
-fn for_each_line_of_fdinfo(fd: c_int, mut visit: impl FnMut(&str)) {
-    use std::fmt::Write;
-    let mut path = ShortPath::default();
-    if write!(path, "/proc/self/fdinfo/{fd}").is_err() {
-        return;
-    }
-    let Ok(file) = File::open(Path::new(path.as_str()), OFlags::RDONLY) else {
-        return;
-    };
-    let (mut room, mut filled) = ([0_u8; 1024], 0_usize);
-    while let Ok(len @ 1..) = file.read(room.get_mut(filled..).unwrap_or_default()) {
-        filled = len.saturating_add(filled);
-        let whole = room.get(..filled).unwrap_or_default();
-        let Some(end) = whole.iter().rposition(|&octet| octet == b'\n') else {
-            return;
-        };
-        let text = whole
-            .get(..end)
-            .and_then(|lines| str::from_utf8(lines).ok());
-        text.unwrap_or_default().lines().for_each(&mut visit);
-        let rest = end.saturating_add(1);
-        room.copy_within(rest..filled, 0);
-        filled = filled.saturating_sub(rest);
-    }
-}
-
-/// A short path, without heap.
-#[derive(Default)]
-struct ShortPath {
-    text: [u8; 32],
-    len: usize,
-}
-
-impl ShortPath {
-    fn as_str(&self) -> &str {
-        self.text
-            .get(..self.len)
-            .and_then(|text| str::from_utf8(text).ok())
-            .unwrap_or_default()
-    }
-}
-
-impl std::fmt::Write for ShortPath {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let end = self.len.saturating_add(text.len());
-        let room = self.text.get_mut(self.len..end).ok_or(std::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.len = end;
-        Ok(())
     }
 }

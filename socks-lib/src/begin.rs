@@ -1,0 +1,240 @@
+//! How a connect() begins, or goes on with a handshake that was begun before.
+
+use std::ffi::c_int;
+use std::net::SocketAddr;
+
+use fake_dns::{Connection, Family};
+use socks_client::{
+    Clock, Errno, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts, Stage, Standing,
+    View, decide, is_local,
+};
+
+use crate::dial::{Call, Driven, Event, Start, Turn, mapped};
+use crate::pending::PENDING;
+use crate::state::State;
+use crate::sys::io;
+
+impl State {
+    /// Decides where `asked` leads.
+    pub(crate) fn begin_connect(&self, fd: c_int, asked: SocketAddr) -> Start {
+        let facts = match io::facts(fd) {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return Start::Pass,
+            // A sandbox does not let us ask: what leaves the host is refused.
+            Err(_) if is_local(asked.ip()) => return Start::Pass,
+            Err(_) => return Start::Fail(Errno::FAIL_CLOSED),
+        };
+        let row = self.sockets.row(fd);
+        if let Some(row) = row
+            && let Some(view) = row.view(facts.cookie)
+            && let Some(start) = self.continue_connect(fd, facts.cookie, row, &view)
+        {
+            return start;
+        }
+        let is_swapped = row.is_some_and(|row| row.is_swapped(facts.cookie));
+        let family = if is_swapped { Family::V4 } else { facts.family };
+        let is_v6only = asked.is_ipv6() && asked.ip().to_canonical().is_ipv4() && io::is_v6only(fd);
+        let route = decide(
+            SocketFacts {
+                family,
+                kind: facts.kind,
+                is_v6only,
+            },
+            asked,
+            &self.config,
+            &self.table,
+        );
+        // A connected or listening stream is the kernel's to refuse (EISCONN), whatever the address.
+        let is_stream = facts.kind == Kind::Stream;
+        let is_taken = || io::is_connected(fd) || io::is_listening(fd);
+        if is_stream && route != Route::Direct && is_taken() {
+            return Start::Pass;
+        }
+        let relay = match route {
+            Route::Direct if is_swapped => {
+                io::clear_v6only(fd);
+                return Start::PassTo(mapped(asked));
+            }
+            Route::Direct => {
+                self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
+                return Start::Pass;
+            }
+            Route::Refuse(errno) => {
+                self.log(
+                    LogLevel::Warn,
+                    format_args!("connect {asked}: refused: {}", errno.name()),
+                );
+                return Start::Fail(errno);
+            }
+            Route::Relay(relay) => relay,
+        };
+        // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
+        let (Some(row), Some(pid)) = (row, self.process.own()) else {
+            self.log(
+                LogLevel::Error,
+                format_args!("connect {asked}: no room for descriptor {fd}"),
+            );
+            return Start::Fail(Errno::NO_STATE);
+        };
+        let now = io::now();
+        let twin = relay
+            .slot
+            .and_then(|slot| self.twins.take(slot, asked.port(), family, now));
+        if let Some(errno) = twin {
+            return Start::Fail(errno);
+        }
+        // As getpeername(2) gives it: without flow information, and a scope is link-local's.
+        let asked = SocketAddr::new(asked.ip(), asked.port());
+        let connection = Connection { asked, family };
+        let begun = self.handshakes.begin(facts.cookie, now);
+        let Some((index, handshake)) = begun.and_then(|i| Some((i, self.handshakes.get(i)?)))
+        else {
+            self.log(
+                LogLevel::Error,
+                format_args!("connect {asked}: too many at once"),
+            );
+            return Start::Fail(Errno::NO_STATE);
+        };
+        row.begin(facts.cookie, connection, index, is_swapped);
+        let mut call = Call {
+            fd,
+            row,
+            handshake,
+            cookie: facts.cookie,
+            connection,
+            relay,
+            patience: self.patience(fd, now, false),
+            is_blocking: io::is_blocking(fd),
+            tried: 0,
+            pid,
+            is_pending: false,
+        };
+        if call.is_blocking || !PENDING.insert(fd) {
+            return Start::Dial(call);
+        }
+        match self.drive(&mut call, Event::Begin) {
+            Driven::Wants(events, _) => {
+                self.mark(row, fd, events);
+                Start::Fail(Errno::STILL_CONNECTING)
+            }
+            // A plain connect() that does not block never succeeds at once.
+            Driven::Over(Ok(())) => {
+                PENDING.remove(fd);
+                Start::Fail(Errno::STILL_CONNECTING)
+            }
+            Driven::Over(Err(errno)) => {
+                PENDING.remove(fd);
+                Start::Fail(errno)
+            }
+        }
+    }
+
+    /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the
+    /// address, as the kernel's does. `None` if there is nothing to go on with.
+    fn continue_connect(
+        &self,
+        fd: c_int,
+        cookie: u64,
+        row: &'static Row,
+        view: &View,
+    ) -> Option<Start> {
+        let handshake = self.handshakes.get(view.handshake)?;
+        let standing = handshake.standing(cookie)?;
+        // As connect(2) ends a failed connection: with the error if nobody has asked for it, else with
+        // ECONNABORTED; then the socket may be used again.
+        let over = match standing.stage {
+            Stage::Failed(errno) => Some(errno),
+            Stage::Told => Some(Errno::ABORTED),
+            _ => None,
+        };
+        if let Some(errno) = over {
+            io::dissolve(fd);
+            self.forget_handshake(fd, row, handshake);
+            return Some(Start::Fail(errno));
+        }
+        if !standing.stage.is_under_way() {
+            return None;
+        }
+        let mut call = self.call(fd, cookie, row, view, handshake, &standing)?;
+        if call.is_blocking {
+            return Some(Start::Dial(call));
+        }
+        if PENDING.has(fd) {
+            call.pend();
+        }
+        Some(match self.drive(&mut call, Event::Woken) {
+            Driven::Wants(..) => Start::Fail(Errno::ALREADY),
+            // The kernel's own socket says the rest: connected now, EISCONN the next time.
+            Driven::Over(Ok(())) => Start::Pass,
+            Driven::Over(Err(errno)) => {
+                io::dissolve(fd);
+                self.forget_handshake(fd, row, handshake);
+                Start::Fail(errno)
+            }
+        })
+    }
+
+    /// The call that goes on with a handshake.
+    pub(crate) fn call(
+        &self,
+        fd: c_int,
+        cookie: u64,
+        row: &'static Row,
+        view: &View,
+        handshake: &'static Handshake,
+        standing: &Standing,
+    ) -> Option<Call> {
+        let connection = view.connection;
+        let facts = SocketFacts {
+            family: connection.family,
+            kind: Kind::Stream,
+            is_v6only: false,
+        };
+        let Route::Relay(relay) = decide(facts, connection.asked, &self.config, &self.table) else {
+            return None;
+        };
+        let patience = Patience {
+            began: standing.began,
+            ..self.patience(fd, io::now(), true)
+        };
+        Some(Call {
+            fd,
+            row,
+            handshake,
+            cookie,
+            connection,
+            relay,
+            patience,
+            is_blocking: io::is_blocking(fd),
+            tried: standing.candidate,
+            pid: self.process.own()?,
+            is_pending: false,
+        })
+    }
+
+    /// Takes a handshake on a socket that does not block as far as it goes without waiting.
+    pub(crate) fn drive(&self, call: &mut Call, mut event: Event) -> Driven {
+        loop {
+            match self.turn(call, event) {
+                Turn::Done => return Driven::Over(Ok(())),
+                Turn::Fail(errno) => return Driven::Over(Err(errno)),
+                Turn::Wait(events, milliseconds) => return Driven::Wants(events, milliseconds),
+                Turn::Connect(address) => event = Event::Connected(io::connect(call.fd, address)),
+            }
+        }
+    }
+
+    fn patience(&self, fd: c_int, now: Clock, is_further: bool) -> Patience {
+        let send_timeout = if io::is_blocking(fd) {
+            io::send_timeout(fd)
+        } else {
+            None
+        };
+        Patience {
+            began: now,
+            called: now,
+            send_timeout,
+            is_further,
+        }
+    }
+}
