@@ -222,17 +222,17 @@ fn is_localhost(name: &[u8]) -> bool {
     last.eq_ignore_ascii_case(b"localhost")
 }
 
-/// Whether the name of a host could look like this at all: what DNS cannot carry (RFC 1035 §2.3.4), or
-/// what has spaces or control characters in it, libc finds no address for.
+/// Whether the name of a host could look like this at all. What DNS cannot carry (RFC 1035 §2.3.4), or
+/// what libc takes from no name server (`res_hnok`: letters, digits, `-`, `_` and dots, no `-` first),
+/// has no address without the shim either.
 fn is_host_name(name: &[u8]) -> bool {
+    let is_allowed = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
     !name.is_empty()
         && name.len() <= NAME_OCTETS
-        && !name
-            .iter()
-            .any(|octet| *octet == b' ' || octet.is_ascii_control())
-        && name
-            .split(|&octet| octet == b'.')
-            .all(|label| !label.is_empty() && label.len() <= LABEL_OCTETS)
+        && !name.starts_with(b"-")
+        && name.split(|&octet| octet == b'.').all(|label| {
+            !label.is_empty() && label.len() <= LABEL_OCTETS && label.iter().all(is_allowed)
+        })
 }
 
 #[cfg(test)]
@@ -277,7 +277,8 @@ mod tests {
             "WWW.Example",
             "a",
             "x_y.example",
-            "café.example",
+            "_x.example",
+            "1a.example",
         ] {
             assert_eq!(planned(&question(name, V4)), FAKE_V4, "{name}");
             assert_eq!(planned(&question(name, V6)), FAKE_V6, "{name}");
@@ -381,6 +382,9 @@ mod tests {
             ".",
             "a..b",
             "a b",
+            "-a.example",
+            "caf\u{e9}.example",
+            "[::1]",
             "a\tb",
             "1.2.3.4.",
             "999.1.1.1",

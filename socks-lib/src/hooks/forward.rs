@@ -90,11 +90,9 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
             unsafe { next::GETADDRINFO.get()(node, service, &raw const hints, list) }
         }
         Answer::Addresses(addresses) => {
-            let canonical = if flags & libc::AI_CANONNAME != 0 {
-                node
-            } else {
-                ptr::null()
-            };
+            // Without the dot that makes it absolute, as a name server gives it.
+            let canonical = name.strip_suffix(b".").unwrap_or(name);
+            let canonical = (flags & libc::AI_CANONNAME != 0).then_some(canonical);
             // SAFETY: our caller's contract; the hints are a valid copy.
             unsafe { numeric(addresses, canonical, service, hints_or_default(given), list) }
         }
@@ -126,10 +124,10 @@ const fn number_of(family: Family) -> c_int {
 /// libc's list for addresses that it is given as numeric hosts, one call for each family.
 ///
 /// # Safety
-/// `canonical` and `service` are null or NUL-terminated; `list` is writable.
+/// `service` is null or NUL-terminated; `list` is writable.
 unsafe fn numeric(
     addresses: [Option<IpAddr>; 2],
-    canonical: *const c_char,
+    canonical: Option<&[u8]>,
     service: *const c_char,
     mut hints: addrinfo,
     list: *mut *mut addrinfo,
@@ -161,8 +159,11 @@ unsafe fn numeric(
     if whole.is_null() {
         return Eai::NONAME.0;
     }
-    // SAFETY: a list that is not empty and a NUL-terminated name.
-    if !canonical.is_null() && !unsafe { list_of::set_canonical_name(whole, canonical) } {
+    let is_named = canonical.is_none_or(|name| {
+        // SAFETY: a list that is not empty.
+        unsafe { list_of::set_canonical_name(whole, name) }
+    });
+    if !is_named {
         // SAFETY: a list of getaddrinfo(3) that nobody else has.
         unsafe { free(whole) };
         return libc::EAI_MEMORY;
@@ -188,15 +189,7 @@ unsafe fn check(service: *const c_char, hints: addrinfo) -> c_int {
         v4
     };
     // SAFETY: our caller's contract, and room for the list.
-    let eai = unsafe {
-        numeric(
-            [Some(any), None],
-            ptr::null(),
-            service,
-            hints,
-            &raw mut list,
-        )
-    };
+    let eai = unsafe { numeric([Some(any), None], None, service, hints, &raw mut list) };
     // SAFETY: null or a list of getaddrinfo(3) that nobody else has.
     unsafe { free(list) };
     eai

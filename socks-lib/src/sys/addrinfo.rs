@@ -76,10 +76,10 @@ pub(crate) unsafe fn set_flags(list: *mut addrinfo, flags: c_int) {
 /// freeaddrinfo(3) frees. False if there is no memory.
 ///
 /// # Safety
-/// `list` is a list of getaddrinfo(3) that is not empty; `name` is NUL-terminated.
-pub(crate) unsafe fn set_canonical_name(list: *mut addrinfo, name: *const c_char) -> bool {
-    // SAFETY: our caller's contract.
-    let copy = unsafe { libc::strdup(name) };
+/// `list` is a list of getaddrinfo(3) that is not empty.
+pub(crate) unsafe fn set_canonical_name(list: *mut addrinfo, name: &[u8]) -> bool {
+    // SAFETY: the name has no NUL of its own: it came from a C string; strndup adds one.
+    let copy = unsafe { libc::strndup(name.as_ptr().cast(), name.len()) };
     // SAFETY: our caller's contract. The name it had, if any, is libc's to free.
     let old = unsafe { ptr::replace(&raw mut (*list).ai_canonname, copy) };
     // SAFETY: null, or a malloc'd name of getaddrinfo(3) that nothing points to any more.
