@@ -9,6 +9,7 @@ use socket2::SockRef;
 
 use crate::harness::{
     Running, assert_end, assert_reset, destination, echo, patient, pattern, read, resets_on_close,
+    until,
 };
 
 const MIB: usize = 1 << 20;
@@ -153,6 +154,45 @@ fn what_a_destination_sent_before_its_reset_is_delivered_first() {
     assert!(received == octets);
     assert_reset(&mut client);
     writer.join().unwrap();
+}
+
+/// A break that shows when the gateway writes: what it reads afterwards looks like an orderly end.
+#[test]
+fn a_destination_that_resets_an_upload_is_no_end_of_its_answer() {
+    let gateway = Running::new();
+    let (mut client, mut destination) = ends(&gateway);
+    client
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    while client.write(&[0; 100_000]).is_ok() {}
+    destination.write_all(b"half of it").unwrap();
+    assert_eq!(read(&mut client, 10), b"half of it");
+    resets_on_close(&destination);
+    drop(destination);
+    assert_reset(&mut client);
+}
+
+/// Nothing is read from a stream that has ended, and nothing written to it while the other side is
+/// silent; that it broke is noticed all the same.
+#[test]
+fn a_reset_after_the_end_of_a_stream_is_noticed() {
+    let gateway = Running::new();
+    for client_resets in [true, false] {
+        let (client, destination) = ends(&gateway);
+        let (dying, mut other) = if client_resets {
+            (client, destination)
+        } else {
+            (destination, client)
+        };
+        dying.shutdown(Shutdown::Write).unwrap();
+        assert_end(&mut other);
+        resets_on_close(&dying);
+        drop(dying);
+        // A reader has had its end; that a reset followed stands in SO_ERROR.
+        until("the reset is passed on", || {
+            other.take_error().unwrap().is_some()
+        });
+    }
 }
 
 /// An HTTP server that refuses an upload does this: it answers, closes, and its kernel resets.
