@@ -148,12 +148,22 @@ static void calls_on_unconnected(const void *arg)
     say_result("send", send(fd, "x", 1, MSG_NOSIGNAL));
     say_result("recv", recv(fd, &octet, room, 0));
     say_result("read", read(fd, &octet, room));
-    say_result("shutdown", shutdown(fd, SHUT_RDWR));
     struct target to = target(way, DUAL, ECHO);
     say_result("sendto", sendto(fd, "x", 1, MSG_NOSIGNAL, sa(&to), to.len));
     say_dial("connect", fd, &to);
     say_result("sendto when connected", sendto(fd, "ping", 4, MSG_NOSIGNAL, sa(&to), to.len));
     say_received(fd);
+}
+
+/* Linux remembers it: the connection that follows is shut. */
+static void shut_before(const void *arg)
+{
+    WAY;
+    int fd = stream(way);
+    say_result("shutdown", shutdown(fd, SHUT_RDWR));
+    struct target to = target(way, DUAL, ECHO);
+    say_dial("connect", fd, &to);
+    say_peer(fd);
 }
 
 void rows_arguments(void)
@@ -164,6 +174,7 @@ void rows_arguments(void)
     } of_every_way[] = {
         {"bad-descriptor", bad_descriptor}, {"not-a-socket", not_a_socket}, {"bad-address", bad_address},
         {"bad-family", bad_family}, {"other-protocol", other_protocol}, {"unconnected", calls_on_unconnected},
+        {"shut-before", shut_before},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)
         for (enum way way = V4; way <= MAPPED; way++)

@@ -138,24 +138,32 @@ static void high_number(const void *arg)
     say_echo(high, "from above");
 }
 
-/* Not one number is left for anybody's help. */
+static void limit_numbers(rlim_t to)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = to;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        say_result("setrlimit", -1);
+}
+
+/* Not one number is left for anybody's help, nor does one below the limit have to be in use. */
 static void no_number_left(const void *arg)
 {
     WAY;
     struct target to = target(way, DUAL, ECHO), closed = target(way, DUAL, CLOSED);
     int fd = stream(way), other = stream(way);
-    struct rlimit limit = {.rlim_cur = (rlim_t)other + 1, .rlim_max = (rlim_t)other + 1};
-    say_result("setrlimit", setrlimit(RLIMIT_NOFILE, &limit));
+    limit_numbers((rlim_t)other + 1);
     say_result("socket", stream(way));
     say_dial("connect", fd, &to);
     say_dial("refused", other, &closed);
-    say_peer(fd);
-    say_echo(fd, "the last");
     say_result("dup", dup(fd));
-    limit.rlim_cur = (rlim_t)fd; /* below what is in use */
-    setrlimit(RLIMIT_NOFILE, &limit);
-    say_peer(fd);
+    say_echo(fd, "the last");
+    limit_numbers((rlim_t)fd);
     say_echo(fd, "beyond the limit");
+    say_result("getpeername", getpeername(fd, (struct sockaddr *)&to.address, &to.len));
+    limit_numbers(1024); /* to say whose address that is takes descriptors */
+    say_peer(fd);
 }
 
 static void by_stdio(const void *arg)

@@ -102,6 +102,12 @@ const char *family_name(int family)
     }
 }
 
+static void say_escaped(const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        say(*c > 0x20 && *c < 0x7f && *c != '|' ? "%c" : "\\x%02x", *c);
+}
+
 void say_text(const char *text)
 {
     if (!text) {
@@ -109,8 +115,7 @@ void say_text(const char *text)
         return;
     }
     say("\"");
-    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
-        say(*c > 0x20 && *c < 0x7f && *c != '|' ? "%c" : "\\x%02x", *c);
+    say_escaped(text);
     say("\"");
 }
 
@@ -161,7 +166,9 @@ void say_octets(int family, const void *address)
             memcpy(&((struct sockaddr_in6 *)&storage)->sin6_addr, address, 16);
         socklen_t len = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
         if (getnameinfo((struct sockaddr *)&storage, len, text, sizeof text, NULL, 0, NI_NAMEREQD) == 0) {
-            say("<%s of %s>", version, text);
+            say("<%s of ", version);
+            say_escaped(text);
+            say(">");
             return;
         }
     }

@@ -35,10 +35,10 @@ static void many(const void *arg)
     enum { THREADS = 16 };
     struct attempt attempts[THREADS];
     pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++)
         attempts[i] = (struct attempt){.to = target(way, DUAL, i % 4 == 3 ? CLOSED : i % 2 ? BANNER : ECHO), .fd = stream(way)};
+    for (int i = 0; i < THREADS; i++)
         pthread_create(&threads[i], NULL, attempt, &attempts[i]);
-    }
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
         say("%s; ", errno_name(attempts[i].error));
