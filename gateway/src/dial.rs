@@ -239,9 +239,10 @@ mod tests {
         let (_outside, client) = UnixStream::pair().unwrap();
         let address = destination.local_addr().unwrap();
         let start = Instant::now();
-        let dialled = dial(&[refused(), address], client.as_fd(), soon()).unwrap();
+        let addresses = [refused(), refused(), refused(), refused(), address];
+        let dialled = dial(&addresses, client.as_fd(), soon()).unwrap();
         assert_eq!(dialled.peer, address);
-        assert!(start.elapsed() < ATTEMPT_DELAY);
+        assert!(start.elapsed() < ATTEMPT_DELAY.saturating_mul(4));
     }
 
     #[test]
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(dialled.peer, address);
         let elapsed = start.elapsed();
         assert!(
-            elapsed >= ATTEMPT_DELAY && elapsed < ATTEMPT_DELAY.saturating_mul(2),
+            elapsed >= ATTEMPT_DELAY && elapsed < ATTEMPT_DELAY.saturating_mul(4),
             "{elapsed:?}"
         );
     }
@@ -301,6 +302,6 @@ mod tests {
         let start = Instant::now();
         let error = dial(&[silent], client.as_fd(), soon()).unwrap_err();
         assert!(matches!(error, DialError::ClientGone));
-        assert!(start.elapsed() < ATTEMPT_DELAY);
+        assert!(start.elapsed() < Duration::from_secs(2));
     }
 }

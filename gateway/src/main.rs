@@ -58,5 +58,8 @@ fn start_log(level: LevelFilter, file: Option<File>) {
         None => log.with_writer(io::stderr).init(),
     }
     // One line for a panic too, where the other lines are.
-    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(tracing::field::display);
+        tracing::error!(at, "panic: {}", panic.payload_as_str().unwrap_or("no text"));
+    }));
 }

@@ -43,7 +43,7 @@ fn a_destination_that_is_silent_has_timed_out_when_the_limit_says_so() {
     let (address, _queue) = silent();
     let start = Instant::now();
     assert_eq!(rep(&gateway, &request(address)), 0x06);
-    assert!(start.elapsed() >= limit && start.elapsed() < limit * 5);
+    assert!(start.elapsed() >= limit && start.elapsed() < limit * 25);
 }
 
 #[test]

@@ -97,5 +97,5 @@ fn in_process_a_drain_waits_and_a_cut_does_not() {
     let mut client = gateway.relay_to(echo());
     gateway.shutdown.cut();
     assert_reset(&mut client);
-    assert!(gateway.stops_within(Duration::from_secs(2)));
+    assert!(gateway.stops_within(PATIENCE / 2));
 }
