@@ -93,7 +93,6 @@ fn a_black_hole_ends_with_the_programs_own_timeout() {
 
 /// The same for programs that wait for a non-blocking connect() by poll or select.
 #[test]
-#[ignore = "a non-blocking connect() still waits for the handshake"]
 fn a_black_hole_ends_with_the_programs_own_poll() {
     let url = format!("http://{HOLE}/");
     let python = |how: &str| format!("try: {how}\nexcept OSError as e: print(type(e).__name__, e)");
@@ -467,7 +466,6 @@ fn a_gateway_that_trickles_keeps_nobody_longer_than_allowed() {
 
 /// The same for a program that waits by poll; and for a gateway that accepts and never says a word.
 #[test]
-#[ignore = "a non-blocking connect() still waits for the handshake"]
 fn a_slow_gateway_keeps_no_poll_longer_than_allowed() {
     for script in [trickle(), vec![Act::Hold]] {
         let Some(topology) = Topology::new(Families::V4, Families::V6) else {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use testkit::{
-    Families, Family, Gateway, Origin, Outcome, PAYLOAD_OCTETS, SERVER, Sshd, Topology, payload,
-    repository, sha256,
+    Families, Family, Gateway, Origin, Outcome, PAYLOAD_OCTETS, SERVER, Sshd, Topology, git_daemon,
+    payload, repository, sha256,
 };
 
 use crate::table::Table;
@@ -32,6 +32,34 @@ fn case_c_v6_client_reaches_v4_destination_by_name() {
 #[test]
 fn case_d_v6_client_reaches_v6_destination_by_name() {
     five_programs("D", Families::V6, Families::V6);
+}
+
+/// RFC 3089 §2 again, by git's own protocol on its own port: git connects in its own process and waits.
+#[test]
+fn git_clones_by_its_own_protocol_from_either_family() {
+    for (client, destination) in [(Families::V4, Families::V6), (Families::V6, Families::V4)] {
+        let Some(topology) = Topology::new(client, destination) else {
+            return;
+        };
+        let _dns = topology.dns();
+        let _daemon = git_daemon(&topology, &topology.destination);
+        let gateway = topology.start_gateway();
+        let url = format!("git://{SERVER}/repository.git");
+        let argv = [
+            "/usr/bin/git",
+            "-c",
+            "core.compression=0",
+            "clone",
+            "--quiet",
+            &url,
+            "clone",
+        ];
+        assert!(!topology.victim(argv).run().is_ok());
+        let outcome = topology.victim(argv).shim(&topology.shim()).run();
+        assert!(outcome.is_ok(), "{outcome}\n{}", gateway.log());
+        let received = sha256(&topology.dir().join("clone/payload"));
+        assert_eq!(received, sha256(&payload()));
+    }
 }
 
 /// One program that fetches the payload.
@@ -135,7 +163,16 @@ fn cells(topology: &Topology, sshd: &Sshd) -> Vec<Cell> {
         },
         cell(
             "git",
-            words(&["/usr/bin/git", "clone", "--quiet", &git_url, &clone]),
+            // Compressing random octets takes time and shows nothing.
+            words(&[
+                "/usr/bin/git",
+                "-c",
+                "core.compression=0",
+                "clone",
+                "--quiet",
+                &git_url,
+                &clone,
+            ]),
             Some(dir.join("by-git/payload")),
         ),
         cell(

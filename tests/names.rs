@@ -211,7 +211,7 @@ fn no_program_asks_the_resolver_or_falls_into_the_trap() {
 
         let outcome = topology.victim(argv).shim(&shim).run();
         let with = (decoy.queries() - asked, trap.connections() - trapped);
-        let name = format!("{} {}", argv[0], argv.last().unwrap());
+        let name: String = argv.join(" ").chars().take(90).collect();
         table.row(format_args!(
             "{queries:>3} {visits:>3}   {} {}   {name}",
             with.0, with.1

@@ -63,7 +63,7 @@ impl DnsServer {
                 "--log-queries",
                 "--log-facility=-",
             ]);
-        let mut service = Service::start("dnsmasq", command, topology.dir());
+        let mut service = Service::start("dnsmasq", &mut command, topology.dir());
         service.wait_for_log("started, version");
         Self { service }
     }

@@ -40,7 +40,7 @@ impl Gateway {
             "2001:db8:1::/64",
         ]);
         command.args(&options.arguments);
-        let mut service = Service::start("socks6-gateway", command, topology.dir());
+        let mut service = Service::start("socks6-gateway", &mut command, topology.dir());
         service.wait_until("listening", |log| {
             (log.matches("listening on ").count() >= families.len()).then_some(())
         });

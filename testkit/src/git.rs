@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::artefacts::made_once;
+use crate::netns::Namespace;
 use crate::origin::{Request, payload};
+use crate::process::Service;
+use crate::topology::Topology;
 
 pub(crate) const GIT: &str = "/usr/bin/git";
 
@@ -15,7 +18,7 @@ pub(crate) const GIT: &str = "/usr/bin/git";
 pub fn repository() -> PathBuf {
     let payload = payload(); // made before the other: they are made one at a time
     made_once("repository.git", |bare| {
-        let work = bare.with_extension("work");
+        let work = bare.with_file_name(format!("work-{}", std::process::id()));
         fs::create_dir_all(&work).unwrap();
         fs::copy(&payload, work.join("payload")).unwrap();
         fs::write(work.join("README"), "A repository to be cloned.\n").unwrap();
@@ -23,10 +26,11 @@ pub fn repository() -> PathBuf {
         git(&work, &["config", "core.compression", "0"]); // random octets: nothing to gain
         git(&work, &["add", "."]);
         git(&work, &["commit", "--quiet", "--message", "a payload"]);
-        git(
-            &work,
-            &["clone", "--quiet", "--bare", ".", &bare.to_string_lossy()],
-        );
+        let to = bare.to_string_lossy();
+        git(&work, &["clone", "--quiet", "--bare", ".", &to]);
+        // Packed, so that serving it costs next to nothing.
+        git(bare, &["config", "core.compression", "0"]);
+        git(bare, &["repack", "-adq"]);
         fs::remove_dir_all(&work).unwrap();
     })
 }
@@ -53,6 +57,21 @@ pub(crate) fn quiet(command: &mut Command) -> &mut Command {
         .env("GIT_CONFIG_VALUE_0", "*")
         .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_NAME"), "tests")))
         .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_EMAIL"), "tests@example")))
+}
+
+/// git's own daemon, which serves [`repository`] as `git://HOST/repository.git`.
+#[must_use]
+pub fn git_daemon(topology: &Topology, at: &Namespace) -> Service {
+    let repository = repository();
+    let mut command = at.command(GIT);
+    command.args(["daemon", "--verbose", "--export-all", "--reuseaddr"]);
+    command.arg(format!(
+        "--base-path={}",
+        repository.parent().unwrap().display()
+    ));
+    let mut service = Service::start("git-daemon", quiet(&mut command), topology.dir());
+    service.wait_for_log("Ready to rumble");
+    service
 }
 
 /// The whole HTTP answer to a request below `/git/`, by git-http-backend (a CGI).

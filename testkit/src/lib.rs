@@ -31,7 +31,7 @@ mod wait;
 pub use artefacts::{Artefacts, artefacts, c_program, repository_root, scratch};
 pub use dns::{DnsServer, Zone};
 pub use gateway::{Gateway, GatewayOptions};
-pub use git::repository;
+pub use git::{git_daemon, repository};
 pub use netns::Namespace;
 pub use origin::{Origin, PAYLOAD_OCTETS, payload, sha256};
 pub use peer::{Act, Peer};

@@ -25,7 +25,7 @@ pub struct Service {
 impl Service {
     /// Starts a server whose stdout and stderr go to one log file in `dir`.
     #[must_use]
-    pub fn start(name: &str, mut command: Command, dir: &Path) -> Self {
+    pub fn start(name: &str, command: &mut Command, dir: &Path) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let log = dir.join(format!("{name}-{number}.log"));

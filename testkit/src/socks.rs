@@ -48,7 +48,7 @@ pub fn microsocks(topology: &Topology) -> StrangerGateway {
     let at = topology.gateway_socket();
     let mut command = topology.gateway.command("/usr/bin/microsocks");
     command.args(["-i", &at.ip().to_string(), "-p", &at.port().to_string()]);
-    let service = Service::start("microsocks", command, topology.dir());
+    let service = Service::start("microsocks", &mut command, topology.dir());
     StrangerGateway::start(topology, service, None)
 }
 
@@ -69,7 +69,7 @@ pub fn danted(topology: &Topology) -> StrangerGateway {
     fs::write(&path, config).unwrap();
     let mut command = topology.gateway.command("/usr/sbin/danted");
     command.arg("-f").arg(path).args(["-p", "/dev/null"]);
-    let service = Service::start("danted", command, topology.dir());
+    let service = Service::start("danted", &mut command, topology.dir());
     StrangerGateway::start(topology, service, None)
 }
 
@@ -84,6 +84,6 @@ pub fn ssh_dynamic(topology: &Topology) -> StrangerGateway {
         .args(&argv[1..])
         .args(["-N", "-D", &topology.gateway_socket().to_string()]);
     command.arg(local.ip().to_string());
-    let service = Service::start("ssh-D", command, topology.dir());
+    let service = Service::start("ssh-D", &mut command, topology.dir());
     StrangerGateway::start(topology, service, Some(sshd))
 }

@@ -41,7 +41,7 @@ impl Sshd {
         command
             .args(["-D", "-e", "-f"])
             .arg(dir.join("sshd_config"));
-        let mut service = Service::start("sshd", command, topology.dir());
+        let mut service = Service::start("sshd", &mut command, topology.dir());
         service.wait_until("listening", |log| {
             (log.matches("Server listening on").count() == addresses.len()).then_some(())
         });
