@@ -28,7 +28,7 @@ impl Namespace {
         static STALE: Once = Once::new();
         STALE.call_once(remove_stale);
         let name = format!("s6-{}-{instance}-{role}", std::process::id());
-        ip(&["netns", "add", &name]);
+        ip(&["netns", "add", &name]).unwrap();
         let namespace = Self { name };
         fs::create_dir_all(namespace.etc_dir()).unwrap();
         namespace.etc(
@@ -126,14 +126,21 @@ impl Drop for Namespace {
     }
 }
 
-pub(crate) fn ip(arguments: &[&str]) {
+fn ip(arguments: &[&str]) -> Result<(), String> {
     let done = Command::new(IP).args(arguments).output().unwrap();
-    assert!(
-        done.status.success(),
-        "ip {}: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&done.stderr)
-    );
+    if done.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&done.stderr);
+    Err(format!("ip {}: {}", arguments.join(" "), why.trim()))
+}
+
+/// Whether namespaces can be made here, by making one and entering it.
+pub(crate) fn attempt() -> Result<(), String> {
+    let name = format!("s6-{}-attempt", std::process::id());
+    let made = ip(&["netns", "add", &name]).and_then(|()| ip(&["netns", "exec", &name, "true"]));
+    remove(&name);
+    made
 }
 
 pub(crate) fn ip_batch(options: &[&str], lines: &str) {

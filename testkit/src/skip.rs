@@ -4,9 +4,10 @@ use std::env::{var, var_os};
 use std::fs::OpenOptions;
 use std::io::{Write as _, stderr};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::thread;
 
-use crate::netns::IP;
+use crate::netns::{self, IP};
 
 /// Notes that the calling test cannot run, and why.
 ///
@@ -32,14 +33,18 @@ pub fn skipped(why: &str) {
 /// Whether this process may make network namespaces; notes the test as skipped where it may not.
 #[must_use]
 pub fn may_have_namespaces() -> bool {
+    static TRIED: OnceLock<Result<(), String>> = OnceLock::new();
     if !has_tool(IP) {
         return false;
     }
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        skipped("network namespaces need root");
+    // Being root is not enough inside a container.
+    match TRIED.get_or_init(netns::attempt) {
+        Ok(()) => true,
+        Err(why) => {
+            skipped(&format!("no network namespaces: {why}"));
+            false
+        }
     }
-    is_root
 }
 
 /// Whether a program of the system is there, by absolute path; notes the test as skipped where it is not.
