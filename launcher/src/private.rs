@@ -99,7 +99,6 @@ pub(crate) fn run(
         .arg(&job.arg0)
         .args(&job.arguments)
         .stdin(OwnedFd::from(theirs))
-        .process_group(0)
         .spawn()
         .map_err(LaunchError::system("supervisor"))?;
     front::wait(signals, &control, lifeline.into(), &job.path)

@@ -76,7 +76,9 @@ fn a_script_is_judged_by_what_interprets_it() {
     for name in ["plain", "sh", "env", "split"] {
         assert_eq!(program(folder.join(name)).obstacle(), None, "{name}");
     }
-    for name in ["broken", "outer", "outmost"] {
+    let env = format!("#!/usr/bin/env -S A=b {}\n", broken.display());
+    fs::write(folder.join("behind"), env).unwrap();
+    for name in ["broken", "outer", "outmost", "behind"] {
         let (culprit, obstacle) = program(folder.join(name)).obstacle().unwrap();
         assert_eq!(culprit, broken, "{name}");
         assert!(matches!(obstacle, Obstacle::Unknown(_)), "{name}");

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
@@ -19,6 +20,7 @@ impl World {
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.home.join(".config/socks6").join(name);
         fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 

@@ -1,6 +1,7 @@
 //! A folder with the launcher and what it expects beside itself.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -31,13 +32,15 @@ impl Installation {
         installation
     }
 
-    /// With a gateway that listens nowhere, and leaves traces: `arguments`, `pids` and `ended`.
+    /// With a gateway that listens nowhere, and leaves traces: `arguments`, `preload`, `pids` and
+    /// `ended`.
     pub(crate) fn with_gateway(name: &str) -> Self {
         let installation = Self::new(name);
         let root = installation.root.display().to_string();
         installation.gateway(&format!(
             "trap 'echo > {root}/ended; exit 0' TERM\n\
              echo \"$*\" > {root}/arguments\n\
+             echo $LD_PRELOAD > {root}/preload\n\
              echo $$ $PPID > {root}/pids\n\
              echo listening on 127.0.0.1:9\n\
              while :; do sleep 0.02; done\n"
@@ -144,7 +147,7 @@ impl Drop for Installation {
     fn drop(&mut self) {
         // The keeper of a run tidies up behind its command's back.
         let start = Instant::now();
-        while self.run_folders() > 0 && start.elapsed() < LIMIT {
+        while !thread::panicking() && self.run_folders() > 0 && start.elapsed() < LIMIT {
             thread::sleep(Duration::from_millis(10));
         }
         drop(fs::remove_dir_all(&self.root));
@@ -172,6 +175,19 @@ impl Bounded for Command {
         };
         output.unwrap()
     }
+}
+
+/// All that comes before the end.
+pub(crate) fn read_all(mut from: impl Read + Send + 'static) -> String {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = String::new();
+        sender.send(from.read_to_string(&mut text).map(|_| text))
+    });
+    receiver
+        .recv_timeout(LIMIT)
+        .expect("an end in time")
+        .unwrap()
 }
 
 /// A process that ends with the test, however that ends.

@@ -1,7 +1,7 @@
 //! A run with a private gateway: what passes through, and when the gateway ends.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::installation::{
-    Bounded as _, Installation, Running, await_that, is_running, state, stderr, stdout,
+    Bounded as _, Installation, Running, await_that, is_running, read_all, state, stderr, stdout,
 };
 
 /// Says `ready PID PPID`, and goes on until it is told to end.
@@ -115,6 +115,26 @@ fn the_gateway_outlives_the_command_for_a_daemon_that_has_left_everything() {
 }
 
 #[test]
+fn an_orphans_end_is_not_the_commands() {
+    let here = Installation::with_gateway("orphan");
+    let (run, _) = start(&here, "echo; (sh -c 'exit 5' &); sleep 0.3; exit 3");
+    assert_eq!(run.end().code(), Some(3));
+}
+
+#[test]
+fn the_gateway_of_a_run_within_another_is_not_under_its_shim() {
+    let here = Installation::with_gateway("inner");
+    let inner = format!("unset SOCKS6_CONFIG; {} run true", here.program().display());
+    assert!(
+        here.sh("run --gateway 192.0.2.1", &inner)
+            .bounded()
+            .status
+            .success()
+    );
+    assert_eq!(here.read("preload"), "\n");
+}
+
+#[test]
 fn a_pipe_closes_when_the_command_closes_it() {
     let here = Installation::with_gateway("pipe");
     let script = "exec <&- >&- 2>&-; while :; do sleep 0.02; done";
@@ -125,23 +145,11 @@ fn a_pipe_closes_when_the_command_closes_it() {
         .stderr(Stdio::piped())
         .spawn();
     let mut run = Running(child.unwrap());
-    let (mut said, mut complained) = (String::new(), String::new());
-    run.0
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    run.0
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut complained)
-        .unwrap();
+    assert_eq!(read_all(run.0.stdout.take().unwrap()), "");
+    assert!(read_all(run.0.stderr.take().unwrap()).starts_with("socks6: no gateway"));
     let mut stdin = run.0.stdin.take().unwrap();
     await_that("the pipe's end", || stdin.write_all(b"x").is_err());
     assert!(is_running(run.pid()));
-    assert_eq!(said, "");
     kill(run.pid(), Signal::TERM);
     assert_eq!(run.end().signal(), Some(15));
     await_the_end(&here);
@@ -157,15 +165,8 @@ fn signals_are_passed_on() {
     let script = "trap 'echo got; exit 4' USR2; echo ready; while :; do sleep 0.02; done";
     let (mut child, _) = start(&here, script);
     kill(child.pid(), Signal::USR2);
-    let mut said = String::new();
-    child
-        .0
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
-    assert_eq!((said.as_str(), child.end().code()), ("got\n", Some(4)));
+    assert_eq!(read_all(child.0.stdout.take().unwrap()), "got\n");
+    assert_eq!(child.end().code(), Some(4));
     await_the_end(&here);
 }
 

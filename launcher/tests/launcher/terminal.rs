@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::installation::{Installation, await_that};
+use crate::installation::{Installation, await_that, is_running};
 
 struct Terminal {
     keyboard: File,
@@ -110,6 +110,7 @@ fn control_c_reaches_the_command_once() {
     assert_eq!(terminal.count("caught"), 1);
     terminal.press("\x03");
     await_that("the second one", || terminal.count("caught") == 2);
+    assert!(is_running(here.pid(0)), "it reached the gateway");
     terminal.press("\x1c"); // Ctrl-\, which the program leaves at its default
     terminal.await_text("Quit");
 }
