@@ -20,11 +20,11 @@ use crate::users::{Users, UsersError};
 /// either family, by name or by address.
 ///
 /// Speaks SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a on the same port. Without options it
-/// serves the programs of this host, on port 1080 of 127.0.0.1 and of [::1].
+/// serves the programs of this host, on port 1080 of 127.0.0.1 and of `[::1]`.
 #[derive(Debug, Parser)]
 #[command(name = "socks6-gateway", version, after_long_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Listen here; repeat for several. [::] takes both families, port 0 lets the kernel choose.
+    /// Listen here; repeat for several. `[::]` takes both families, port 0 lets the kernel choose.
     #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
     listen: Vec<SocketAddr>,
 
