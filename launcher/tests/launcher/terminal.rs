@@ -104,12 +104,13 @@ fn control_c_reaches_the_command_once() {
         counting.display()
     ));
     terminal.await_text("started\r\n");
-    terminal.press("\x03");
-    terminal.await_text("caught");
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(terminal.count("caught"), 1);
-    terminal.press("\x03");
-    await_that("the second one", || terminal.count("caught") == 2);
+    // More than one: two signals that come together are one, and not always do they come together.
+    for times in 1..=5 {
+        terminal.press("\x03");
+        await_that("the signal", || terminal.count("caught") >= times);
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(terminal.count("caught"), times);
+    }
     assert!(is_running(here.pid(0)), "it reached the gateway");
     terminal.press("\x1c"); // Ctrl-\, which the program leaves at its default
     terminal.await_text("Quit");
