@@ -1,5 +1,9 @@
 //! How far each handshake has come, in memory that duplicates of a descriptor and forked children
 //! share: whoever waits for the socket steps the same handshake.
+//!
+//! One thread at a time steps it, and holds its lock meanwhile: never while anything waits, and with
+//! signals blocked, so that no handler finds it held by its own thread and no siglongjmp leaves it
+//! behind. The lock is the holder's process id, so that a dead process's can be taken over.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -53,15 +57,6 @@ const CANDIDATE_SHIFT: u32 = 8;
 const ERRNO_SHIFT: u32 = 16;
 const PID_SHIFT: u32 = 32;
 const WITHOUT_PID: u64 = (1 << PID_SHIFT) - 1;
-
-/// The right to step a handshake: one thread at a time has it, between two waits.
-///
-/// Signals are blocked while it is held, so that no handler finds it held by its own thread and no
-/// siglongjmp leaves it behind; another process takes it over, since it may be a dead one's.
-#[derive(Debug)]
-pub struct Claim<'a> {
-    handshake: &'a Handshake,
-}
 
 /// All handshakes of a process and its forked children.
 #[derive(Debug)]
@@ -140,28 +135,54 @@ impl Handshake {
         (self.cookie.load(Ordering::Acquire) == cookie).then_some(standing)
     }
 
-    /// The right to step it; `None` while another thread of process `pid` has it.
+    /// Locks it for process `pid`; false while another thread has it. `is_alive` tells whether the
+    /// process that holds it still exists.
     #[must_use]
-    pub fn claim(&self, pid: u32) -> Option<Claim<'_>> {
-        let mut word = self.word.load(Ordering::Acquire);
-        loop {
-            if word >> PID_SHIFT == u64::from(pid) {
-                return None;
-            }
-            let claimed = (word & WITHOUT_PID) | (u64::from(pid) << PID_SHIFT);
-            match self
+    pub fn try_lock(&self, pid: u32, is_alive: impl Fn(u32) -> bool) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        let holder = u32::try_from(word >> PID_SHIFT).unwrap_or(0);
+        if holder == pid || (holder != 0 && is_alive(holder)) {
+            return false;
+        }
+        let locked = (word & WITHOUT_PID) | (u64::from(pid) << PID_SHIFT);
+        self.word
+            .compare_exchange(word, locked, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Gives the lock back, if it is still this socket's handshake.
+    pub fn unlock(&self, pid: u32, cookie: u64) {
+        let word = self.word.load(Ordering::Acquire);
+        if word >> PID_SHIFT == u64::from(pid) && self.cookie.load(Ordering::Acquire) == cookie {
+            let free = word & WITHOUT_PID;
+            // Fails if it is another's by now.
+            let _ = self
                 .word
-                .compare_exchange(word, claimed, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => return Some(Claim { handshake: self }),
-                Err(now) => word = now,
-            }
+                .compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
-    /// It is over.
-    pub fn set(&self, stage: Stage) {
-        self.word.store(stage.code(), Ordering::Release);
+    /// How far it has come; the lock is held and stays so.
+    pub fn save(&self, stage: Stage, candidate: u8, progress: Progress) {
+        self.store(progress);
+        let pid = self.word.load(Ordering::Acquire) & !WITHOUT_PID;
+        let candidate = u64::from(candidate) << CANDIDATE_SHIFT;
+        self.word
+            .store(pid | stage.code() | candidate, Ordering::Release);
+    }
+
+    /// The errno of a failure, for the first who asks.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<Errno> {
+        let word = self.word.load(Ordering::Acquire);
+        let Some(Stage::Failed(errno)) = Stage::of(word) else {
+            return None;
+        };
+        let told = Stage::Told.code();
+        let taken = self
+            .word
+            .compare_exchange(word, told, Ordering::AcqRel, Ordering::Relaxed);
+        taken.is_ok().then_some(errno)
     }
 
     /// It is nobody's any more.
@@ -173,17 +194,6 @@ impl Handshake {
         for (word, value) in self.progress.iter().zip(progress.to_words()) {
             word.store(value, Ordering::Release);
         }
-    }
-}
-
-impl Claim<'_> {
-    /// Gives the right back, with how far the socket has come.
-    pub fn release(self, stage: Stage, candidate: u8, progress: Progress) {
-        self.handshake.store(progress);
-        let candidate = u64::from(candidate) << CANDIDATE_SHIFT;
-        self.handshake
-            .word
-            .store(stage.code() | candidate, Ordering::Release);
     }
 }
 
@@ -229,30 +239,38 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_steps_at_a_time_and_another_process_takes_over() {
+    fn one_thread_steps_at_a_time_and_a_dead_process_is_followed() {
         let all = handshakes(1);
         let one = all.get(all.begin(77, Clock(5)).unwrap()).unwrap();
-        let claim = one.claim(1000).unwrap();
-        assert!(one.claim(1000).is_none());
-        assert!(one.standing(77).is_some(), "reading needs no claim");
-        let Claim { .. } = claim; // never released: the thread is gone, as after fork
-        let claim = one.claim(1001).expect("another process's claim is stale");
-        claim.release(Stage::Socksified, 3, Progress::default());
+        assert!(one.try_lock(1000, |_| true));
+        assert!(
+            !one.try_lock(1000, |_| false),
+            "another thread of ours has it"
+        );
+        assert!(!one.try_lock(1001, |_| true));
+        assert!(one.standing(77).is_some(), "reading needs no lock");
+        assert!(one.try_lock(1001, |pid| pid != 1000), "1000 has died");
+        one.save(Stage::Socksified, 3, Progress::default());
         let standing = one.standing(77).unwrap();
         assert_eq!((standing.stage, standing.candidate), (Stage::Socksified, 3));
-        assert!(one.claim(1001).is_some());
+        one.unlock(1000, 77);
+        one.unlock(1001, 78);
+        assert!(!one.try_lock(1002, |_| true), "neither of these held it");
+        one.unlock(1001, 77);
+        assert!(one.try_lock(1002, |_| true));
     }
 
     #[test]
-    fn a_failure_keeps_its_errno() {
+    fn a_failure_is_told_once() {
         let all = handshakes(1);
         let one = all.get(all.begin(7, Clock(0)).unwrap()).unwrap();
         let failed = Stage::Failed(Errno(libc::EHOSTUNREACH));
-        one.claim(1)
-            .unwrap()
-            .release(failed, 0, Progress::default());
+        one.save(failed, 0, Progress::default());
         assert_eq!(one.standing(7).unwrap().stage, failed);
         assert_eq!(one.standing(8), None);
+        assert_eq!(one.take_failure(), Some(Errno(libc::EHOSTUNREACH)));
+        assert_eq!(one.take_failure(), None);
+        assert_eq!(one.standing(7).unwrap().stage, Stage::Told);
     }
 
     #[test]
@@ -263,8 +281,9 @@ mod tests {
             all.begin(2, Clock(9)).unwrap(),
         );
         assert_eq!(all.begin(3, Clock(10)), None);
-        let claim = all.get(second).unwrap().claim(1).unwrap();
-        claim.release(Stage::Socksified, 0, Progress::default());
+        all.get(second)
+            .unwrap()
+            .save(Stage::Socksified, 0, Progress::default());
         assert_eq!(all.begin(3, Clock(11)), Some(second));
         assert_eq!(
             all.begin(4, Clock(HANDSHAKE_LIMIT + 1)),

@@ -23,7 +23,7 @@ pub use config::{
 };
 pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local};
 pub use errno::{Eai, Errno, HostErrno};
-pub use handshakes::{Claim, Handshake, Handshakes, Stage, Standing};
+pub use handshakes::{Handshake, Handshakes, Stage, Standing};
 pub use hosts::Hosts;
 pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};

@@ -3,19 +3,21 @@
 //! One load tells a program that has none, which is every program nearly all of the time, that no wait,
 //! read or write of its own is our business.
 
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// More at once, and connect() waits inside itself.
-const ROOM: usize = 1024;
+/// As many descriptors as there are rows at the most (2^20), one bit each.
+const WORDS: usize = 1 << 14;
+const WORD_BITS: u32 = 64;
 
-/// The descriptors. Zeroed memory is an empty list.
+/// A set of descriptors. Zeroed memory is an empty one. Which socket a number means is for its row to say.
 #[derive(Debug)]
 pub struct Pending {
     count: AtomicU32,
     /// Whether there has ever been one: from then on, epoll events may be markers of ours.
     was_any: AtomicBool,
-    /// The number plus one; zero is free.
-    fds: [AtomicI32; ROOM],
+    /// Words above this one have never had a bit.
+    last_word: AtomicU32,
+    bits: [AtomicU64; WORDS],
 }
 
 impl Pending {
@@ -25,7 +27,8 @@ impl Pending {
         Self {
             count: AtomicU32::new(0),
             was_any: AtomicBool::new(false),
-            fds: [const { AtomicI32::new(0) }; ROOM],
+            last_word: AtomicU32::new(0),
+            bits: [const { AtomicU64::new(0) }; WORDS],
         }
     }
 
@@ -41,31 +44,28 @@ impl Pending {
         self.was_any.load(Ordering::Relaxed)
     }
 
-    /// Adds `fd`, once; false if there is no room.
+    /// Adds `fd`; false if it is no descriptor, or too high a one.
     #[must_use]
     pub fn insert(&self, fd: i32) -> bool {
-        let entry = fd.saturating_add(1);
-        if self.entry(fd).is_some() {
-            return true;
-        }
+        let Some((index, bit)) = place(fd) else {
+            return false;
+        };
+        let Some(word) = self.word(index) else {
+            return false;
+        };
         self.was_any.store(true, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let has_room = self.fds.iter().any(|free| {
-            free.compare_exchange(0, entry, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-        });
-        if !has_room {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        self.last_word.fetch_max(index, Ordering::Relaxed);
+        if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
+            self.count.fetch_add(1, Ordering::Relaxed);
         }
-        has_room
+        true
     }
 
-    /// Takes `fd` out; false if it is not there.
+    /// Takes `fd` out; true for the one caller who did it.
     pub fn remove(&self, fd: i32) -> bool {
-        let was_there = self.entry(fd).is_some_and(|entry| {
-            entry
-                .compare_exchange(fd.saturating_add(1), 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+        let was_there = place(fd).is_some_and(|(index, bit)| {
+            self.word(index)
+                .is_some_and(|word| word.fetch_and(!bit, Ordering::AcqRel) & bit != 0)
         });
         if was_there {
             self.count.fetch_sub(1, Ordering::Relaxed);
@@ -76,22 +76,37 @@ impl Pending {
     /// Whether `fd` is there.
     #[must_use]
     pub fn has(&self, fd: i32) -> bool {
-        self.entry(fd).is_some()
+        place(fd).is_some_and(|(index, bit)| {
+            self.word(index)
+                .is_some_and(|word| word.load(Ordering::Acquire) & bit != 0)
+        })
     }
 
     /// Those that are there.
     pub fn iter(&self) -> impl Iterator<Item = i32> + '_ {
-        let numbers = self.fds.iter().map(|entry| entry.load(Ordering::Acquire));
-        numbers
-            .filter(|&entry| entry != 0)
-            .map(|entry| entry.saturating_sub(1))
+        (0..=self.last_word.load(Ordering::Relaxed)).flat_map(move |index| {
+            let word = self
+                .word(index)
+                .map_or(0, |word| word.load(Ordering::Acquire));
+            let bits = (0..WORD_BITS)
+                .filter(move |&bit| word.checked_shr(bit).is_some_and(|w| w & 1 != 0));
+            bits.filter_map(move |bit| {
+                i32::try_from(index.checked_mul(WORD_BITS)?.checked_add(bit)?).ok()
+            })
+        })
     }
 
-    fn entry(&self, fd: i32) -> Option<&AtomicI32> {
-        self.fds
-            .iter()
-            .find(|entry| entry.load(Ordering::Acquire) == fd.saturating_add(1))
+    fn word(&self, index: u32) -> Option<&AtomicU64> {
+        self.bits.get(usize::try_from(index).ok()?)
     }
+}
+
+fn place(fd: i32) -> Option<(u32, u64)> {
+    let fd = u32::try_from(fd).ok()?;
+    Some((
+        fd.checked_div(WORD_BITS)?,
+        1_u64.checked_shl(fd.checked_rem(WORD_BITS)?)?,
+    ))
 }
 
 impl Default for Pending {
@@ -104,24 +119,29 @@ impl Default for Pending {
 mod tests {
     use super::*;
 
+    static PENDING: [Pending; 2] = [const { Pending::new() }; 2];
+
     #[test]
     fn a_descriptor_is_there_once_until_it_is_taken_out() {
-        let pending = Pending::new();
+        let pending = &PENDING[0];
         assert!(!pending.is_any() && !pending.was_any());
-        assert!(pending.insert(0) && pending.insert(7) && pending.insert(7));
+        assert!(pending.insert(0) && pending.insert(200) && pending.insert(200));
         assert!(pending.is_any() && pending.has(0) && !pending.has(1));
-        assert!(pending.iter().eq([0, 7]));
-        assert!(pending.remove(7) && !pending.remove(7) && pending.remove(0));
+        assert!(pending.iter().eq([0, 200]));
+        assert!(pending.remove(200) && !pending.remove(200) && pending.remove(0));
         assert!(!pending.is_any() && pending.was_any());
     }
 
+    /// close(-1) is everyday clean-up code.
     #[test]
-    fn a_full_list_takes_no_more() {
-        let pending = Pending::new();
-        for fd in 0..1024 {
-            assert!(pending.insert(fd));
+    fn what_is_no_descriptor_is_never_there() {
+        let pending = &PENDING[1];
+        for fd in [-1, i32::MIN, i32::MAX, 1 << 20] {
+            assert!(
+                !pending.insert(fd) && !pending.has(fd) && !pending.remove(fd),
+                "{fd}"
+            );
         }
-        assert!(!pending.insert(1024));
-        assert!(pending.remove(3) && pending.insert(1024));
+        assert!(!pending.is_any());
     }
 }

@@ -146,17 +146,20 @@ impl Row {
             && self.cookie.load(Ordering::Acquire) == cookie
     }
 
-    /// epoll_ctl(2) added or modified it in a set. A fourth set finds no room and is not followed.
-    pub fn registered(&self, new: Registration) {
+    /// epoll_ctl(2) adds or modifies it in a set; false if there is no room for a further set.
+    #[must_use]
+    pub fn registered(&self, new: Registration) -> bool {
         let words = || self.registrations.iter();
         let of_set =
             words().find(|words| Registration::load(words).is_some_and(|r| r.set == new.set));
         let free = || words().find(|words| Registration::load(words).is_none());
-        if let Some([head, data]) = of_set.or_else(free) {
-            data.store(new.data, Ordering::Release);
-            let set = u64::from(new.set.unsigned_abs()).saturating_add(1);
-            head.store((set << 32) | u64::from(new.events), Ordering::Release);
-        }
+        let Some([head, data]) = of_set.or_else(free) else {
+            return false;
+        };
+        data.store(new.data, Ordering::Release);
+        let set = u64::from(new.set.unsigned_abs()).saturating_add(1);
+        head.store((set << 32) | u64::from(new.events), Ordering::Release);
+        true
     }
 
     /// epoll_ctl(2) removed it from a set.
@@ -286,11 +289,11 @@ mod tests {
         let sockets = Sockets::new(rows);
         let connection = connection("192.0.2.1:80");
         rows[1].begin(9, connection, u16::MAX, true);
-        rows[1].registered(Registration {
+        assert!(rows[1].registered(Registration {
             set: 0,
             events: 1,
-            data: 2,
-        });
+            data: 2
+        }));
         sockets.duplicated(1, 3);
         sockets.duplicated(1, 99);
         assert_eq!(
@@ -315,11 +318,11 @@ mod tests {
             events,
             data: u64::MAX,
         };
-        row.registered(of(0, 1));
-        row.registered(of(7, u32::MAX));
-        row.registered(of(0, 4));
+        assert!(row.registered(of(0, 1)) && row.registered(of(7, u32::MAX)));
+        assert!(row.registered(of(0, 4)));
         assert!(row.registrations().eq([of(0, 4), of(7, u32::MAX)]));
+        assert!(row.registered(of(8, 1)) && !row.registered(of(9, 1)));
         row.unregistered(0);
-        assert!(row.registrations().eq([of(7, u32::MAX)]));
+        assert!(row.registrations().eq([of(7, u32::MAX), of(8, 1)]));
     }
 }

@@ -9,8 +9,8 @@ use socks_client::{
     View, decide, is_local,
 };
 
-use crate::dial::{Call, Driven, Event, Start, Turn, mapped};
-use crate::pending::PENDING;
+use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
+use crate::pending::{Needs, PENDING};
 use crate::state::State;
 use crate::sys::io;
 
@@ -108,24 +108,28 @@ impl State {
             tried: 0,
             pid,
             is_pending: false,
+            postponed: None,
         };
         if call.is_blocking || !PENDING.insert(fd) {
             return Start::Dial(call);
         }
-        match self.drive(&mut call, Event::Begin) {
-            Driven::Wants(events, _) => {
-                self.mark(row, fd, events);
-                Start::Fail(Errno::STILL_CONNECTING)
+        let driven = {
+            let Some(_locked) = Locked::take(call.handshake, pid) else {
+                return Start::Fail(Errno::ALREADY);
+            };
+            let driven = self.drive(&mut call, Event::Begin);
+            if let Driven::Wants(events, _) = driven {
+                self.mark(call.row, fd, events);
+            } else {
+                PENDING.remove(fd);
             }
+            call.handshake.unlock(pid, call.cookie);
+            driven
+        };
+        match driven {
             // A plain connect() that does not block never succeeds at once.
-            Driven::Over(Ok(())) => {
-                PENDING.remove(fd);
-                Start::Fail(Errno::STILL_CONNECTING)
-            }
-            Driven::Over(Err(errno)) => {
-                PENDING.remove(fd);
-                Start::Fail(errno)
-            }
+            Driven::Wants(..) | Driven::Over(Ok(())) => Start::Fail(Errno::STILL_CONNECTING),
+            Driven::Over(Err(errno)) => Start::Fail(errno),
         }
     }
 
@@ -155,22 +159,21 @@ impl State {
         if !standing.stage.is_under_way() {
             return None;
         }
-        let mut call = self.call(fd, cookie, row, view, handshake, &standing)?;
+        let call = self.call(fd, cookie, row, view, handshake, &standing)?;
         if call.is_blocking {
             return Some(Start::Dial(call));
         }
-        if PENDING.has(fd) {
-            call.pend();
-        }
-        Some(match self.drive(&mut call, Event::Woken) {
-            Driven::Wants(..) => Start::Fail(Errno::ALREADY),
-            // The kernel's own socket says the rest: connected now, EISCONN the next time.
-            Driven::Over(Ok(())) => Start::Pass,
-            Driven::Over(Err(errno)) => {
-                io::dissolve(fd);
-                self.forget_handshake(fd, row, handshake);
-                Start::Fail(errno)
-            }
+        Some(match self.drive_pending(fd) {
+            Needs::Wait(..) => Start::Fail(Errno::ALREADY),
+            Needs::Nothing => match handshake.take_failure() {
+                Some(errno) => {
+                    io::dissolve(fd);
+                    self.forget_handshake(fd, row, handshake);
+                    Start::Fail(errno)
+                }
+                // The kernel's own socket says the rest: connected now, EISCONN the next time.
+                None => Start::Pass,
+            },
         })
     }
 
@@ -209,13 +212,15 @@ impl State {
             tried: standing.candidate,
             pid: self.process.own()?,
             is_pending: false,
+            postponed: None,
         })
     }
 
-    /// Takes a handshake on a socket that does not block as far as it goes without waiting.
+    /// Takes a handshake on a socket that does not block as far as it goes without waiting; the caller
+    /// holds its lock.
     pub(crate) fn drive(&self, call: &mut Call, mut event: Event) -> Driven {
         loop {
-            match self.turn(call, event) {
+            match self.turned(call, event) {
                 Turn::Done => return Driven::Over(Ok(())),
                 Turn::Fail(errno) => return Driven::Over(Err(errno)),
                 Turn::Wait(events, milliseconds) => return Driven::Wants(events, milliseconds),

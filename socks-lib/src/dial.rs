@@ -84,6 +84,8 @@ pub(crate) struct Call {
     /// Whether connect() has returned EINPROGRESS: a failure is then seen in the socket, as that of a
     /// plain one is.
     pub(crate) is_pending: bool,
+    /// What happened while another thread had the lock.
+    pub(crate) postponed: Option<Event>,
 }
 
 /// Where the handshake of a socket that does not block stands, when nothing more can be done now.
@@ -96,23 +98,33 @@ pub(crate) enum Driven {
 }
 
 impl State {
-    /// The next thing to do for `call`, after `event`.
+    /// The next thing to do for `call`, after `event`. One thread at a time does it.
     pub(crate) fn turn(&self, call: &mut Call, event: Event) -> Turn {
+        let event = call.postponed.take().unwrap_or(event);
         // Closed by another thread, and perhaps somebody else's socket by now: hands off.
         if io::cookie(call.fd) != Some(call.cookie) {
             return Turn::Fail(Errno::CLOSED);
         }
-        match self.turned(call, event) {
+        let Some(locked) = Locked::take(call.handshake, call.pid) else {
+            // Another thread is in the middle of a turn, which takes microseconds.
+            call.postponed = Some(event);
+            return self.wait(call, 0);
+        };
+        let turn = match self.turned(call, event) {
             Turn::Fail(errno) if call.stage().is_some_and(Stage::is_under_way) => {
                 // SO_SNDTIMEO or a signal: it goes on, driven by whatever the program waits with.
                 self.pend(call);
                 Turn::Fail(errno)
             }
             turn => turn,
-        }
+        };
+        call.handshake.unlock(call.pid, call.cookie);
+        drop(locked);
+        turn
     }
 
-    fn turned(&self, call: &mut Call, event: Event) -> Turn {
+    /// As [`State::turn`], by whoever holds the lock.
+    pub(crate) fn turned(&self, call: &mut Call, event: Event) -> Turn {
         match event {
             Event::Begin => match call.stage() {
                 Some(Stage::Negotiating) => self.step(call),
@@ -159,11 +171,8 @@ impl State {
             }
             _ => address,
         };
-        let blocked = Blocked::all();
-        if let Some(claim) = call.handshake.claim(call.pid) {
-            claim.release(Stage::Connecting, index, Progress::default());
-        }
-        drop(blocked);
+        call.handshake
+            .save(Stage::Connecting, index, Progress::default());
         Turn::Connect(address)
     }
 
@@ -203,7 +212,6 @@ impl State {
 
     /// Another socket under the same number; what it could not take over is logged.
     fn swap(&self, call: &mut Call) -> Result<(), Errno> {
-        let blocked = Blocked::all();
         let is_v4s = call.connection.family == Family::V4;
         let swapped = swap::to_v6(call.fd, self.sockets)?;
         if let Some(lost) = swapped.lost_address {
@@ -219,6 +227,7 @@ impl State {
         call.handshake.end();
         let (index, handshake) = next.ok_or(Errno::NO_STATE)?;
         (call.cookie, call.handshake) = (swapped.cookie, handshake);
+        let _locked = handshake.try_lock(call.pid, is_alive);
         call.row
             .begin(swapped.cookie, call.connection, index, is_v4s);
         swap::for_each_duplicate(swapped.cookie, |fd| {
@@ -226,7 +235,6 @@ impl State {
                 self.sockets.duplicated(call.fd, fd);
             }
         });
-        drop(blocked);
         Ok(())
     }
 
@@ -264,12 +272,12 @@ impl State {
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
-        let blocked = Blocked::all();
-        if let Some(claim) = call.handshake.claim(call.pid) {
-            claim.release(Stage::Negotiating, call.tried, Progress::default());
+        // Another thread may have seen it before this one.
+        if call.stage() == Some(Stage::Connecting) {
+            call.handshake
+                .save(Stage::Negotiating, call.tried, Progress::default());
         }
-        drop(blocked);
-        self.step(call)
+        self.woken(call)
     }
 
     fn woken(&self, call: &mut Call) -> Turn {
@@ -290,30 +298,18 @@ impl State {
 
     /// Steps the handshake as far as it goes without waiting.
     fn step(&self, call: &mut Call) -> Turn {
-        let blocked = Blocked::all();
-        let Some(claim) = call.handshake.claim(call.pid) else {
-            drop(blocked);
-            // Another thread is in the middle of a step, which takes microseconds.
-            return self.wait(call, 0);
-        };
         let standing = call.handshake.standing(call.cookie);
         let progress = standing.map_or_else(Progress::default, |standing| standing.progress);
-        let end = match standing.map(|standing| standing.stage) {
-            Some(Stage::Socksified) => Ended::Stands(progress),
-            Some(Stage::Failed(errno)) => Ended::Lost(Some(errno)),
-            _ => self.advance(call, progress),
-        };
-        let (stage, progress) = match end {
-            Ended::Stands(progress) => (Stage::Socksified, progress),
-            Ended::Wants(_, progress) => (Stage::Negotiating, progress),
-            // Until `give_up` says what it has come to.
-            Ended::Refused(_) | Ended::Lost(_) => (Stage::Negotiating, progress),
-        };
-        claim.release(stage, call.tried, progress);
-        drop(blocked);
-        match end {
-            Ended::Stands(_) => self.stands(call),
-            Ended::Wants(events, _) => self.wait(call, events),
+        match self.advance(call, progress) {
+            Ended::Stands(progress) => {
+                call.handshake.save(Stage::Socksified, call.tried, progress);
+                self.stands(call)
+            }
+            Ended::Wants(events, progress) => {
+                call.handshake
+                    .save(Stage::Negotiating, call.tried, progress);
+                self.wait(call, events)
+            }
             Ended::Refused(error) => {
                 self.give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
@@ -394,7 +390,8 @@ impl State {
         io::dissolve(call.fd);
         if call.is_pending {
             io::refuse(call.fd, self.last_tried(call));
-            call.handshake.set(Stage::Failed(errno));
+            call.handshake
+                .save(Stage::Failed(errno), call.tried, Progress::default());
         } else {
             self.forget_handshake(call.fd, call.row, call.handshake);
         }
@@ -440,6 +437,37 @@ impl State {
     }
 }
 
+/// A handshake's lock, with the signals of this thread blocked. Without a destructor for the lock: the
+/// call may have gone over to another handshake meanwhile.
+pub(crate) struct Locked {
+    _blocked: Blocked,
+}
+
+impl Locked {
+    /// `None` if another thread holds on to it for longer than a turn takes.
+    pub(crate) fn take(handshake: &Handshake, pid: u32) -> Option<Self> {
+        let blocked = Blocked::all();
+        for _ in 0..LOCK_TRIES {
+            if handshake.try_lock(pid, is_alive) {
+                return Some(Self { _blocked: blocked });
+            }
+            rustix::thread::sched_yield();
+        }
+        None
+    }
+}
+
+/// How often a lock is tried before the thread sleeps a millisecond.
+const LOCK_TRIES: usize = 100;
+
+/// Whether there is such a process; one that we may not ask is there.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// An IPv4 address as an AF_INET6 socket has it.
 pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
     match address.ip() {
@@ -449,7 +477,7 @@ pub(crate) fn mapped(address: SocketAddr) -> SocketAddr {
 }
 
 impl Call {
-    fn stage(&self) -> Option<Stage> {
+    pub(crate) fn stage(&self) -> Option<Stage> {
         self.handshake
             .standing(self.cookie)
             .map(|standing| standing.stage)

@@ -105,6 +105,10 @@ functions! {
     RECVMSG c"recvmsg" (c_int, *mut msghdr, c_int) -> ssize_t;
     WRITE c"write" (c_int, *const c_void, usize) -> ssize_t;
     WRITEV c"writev" (c_int, *const iovec, c_int) -> ssize_t;
+    PREADV2 c"preadv2" (c_int, *const iovec, c_int, i64, c_int) -> ssize_t;
+    PWRITEV2 c"pwritev2" (c_int, *const iovec, c_int, i64, c_int) -> ssize_t;
+    RECVMMSG c"recvmmsg" (c_int, *mut mmsghdr, c_uint, c_int, *mut timespec) -> c_int;
+    SPLICE c"splice" (c_int, *mut i64, c_int, *mut i64, usize, c_uint) -> ssize_t;
     SENDFILE c"sendfile" (c_int, c_int, *mut i64, usize) -> ssize_t;
     CLOSE c"close" (c_int) -> c_int;
     SEND c"send" (c_int, *const c_void, usize, c_int) -> ssize_t;

@@ -8,18 +8,22 @@
 
 use std::ffi::{c_int, c_short};
 
-use libc::epoll_event;
+use libc::{POLLIN, POLLOUT, epoll_event};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::BorrowedFd;
 use socks_client::{Errno, Handshake, Pending, Registration, Row, Stage};
 
-use crate::dial::{Call, Driven, Event};
+use crate::dial::{Call, Driven, Event, Locked};
 use crate::state::State;
 use crate::sys::io;
 
 /// The descriptors of this process whose handshakes are under way. One load of it is all that a wait, a
 /// read or a write of a program with nothing pending costs.
 pub(crate) static PENDING: Pending = Pending::new();
+
+/// The descriptors whose handshakes have failed while nobody was in connect(), and of which nobody has
+/// asked the errno yet.
+pub(crate) static FAILED: Pending = Pending::new();
 
 /// What a descriptor's handshake needs, if it has one under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +35,14 @@ pub(crate) enum Needs {
 }
 
 impl State {
-    /// Takes the handshake of `fd` as far as it goes.
+    /// Takes the handshake of `fd` as far as it goes. Whoever holds the handshake's lock also keeps the
+    /// epoll sets: no two threads disagree on what is in them.
     pub(crate) fn drive_pending(&self, fd: c_int) -> Needs {
         if !PENDING.has(fd) {
             return Needs::Nothing;
         }
         // A vfork child leaves its parent's handshakes alone.
-        let (Some(row), Some(_own)) = (self.sockets.row(fd), self.process.own()) else {
+        let (Some(row), Some(pid)) = (self.sockets.row(fd), self.process.own()) else {
             return Needs::Nothing;
         };
         let known = io::cookie(fd).and_then(|cookie| Some((cookie, row.view(cookie)?)));
@@ -49,44 +54,50 @@ impl State {
         let Some(handshake) = self.handshakes.get(view.handshake) else {
             return Needs::Nothing;
         };
-        match handshake.standing(cookie) {
-            Some(standing) if standing.stage.is_under_way() => {
-                let Some(mut call) = self.call(fd, cookie, row, &view, handshake, &standing) else {
-                    return Needs::Nothing;
-                };
+        let Some(_locked) = Locked::take(handshake, pid) else {
+            return Needs::Wait(0, 1);
+        };
+        let standing = handshake
+            .standing(cookie)
+            .filter(|standing| standing.stage.is_under_way());
+        let call =
+            standing.and_then(|standing| self.call(fd, cookie, row, &view, handshake, &standing));
+        let needs = match call {
+            Some(mut call) => {
                 call.pend();
-                match self.drive(&mut call, Event::Woken) {
+                let driven = self.drive(&mut call, Event::Woken);
+                // A swap has given the socket another cookie and another handshake.
+                call.handshake.unlock(pid, call.cookie);
+                match driven {
                     Driven::Wants(events, milliseconds) => {
-                        // Nothing, if another thread is stepping it: then that one marks.
-                        if events != 0 {
-                            self.mark(row, fd, events);
-                        }
+                        self.mark(row, fd, events);
                         Needs::Wait(events, milliseconds)
                     }
                     Driven::Over(_) => {
-                        for number in PENDING.iter() {
-                            let row = self
-                                .sockets
-                                .row(number)
-                                .filter(|r| r.view(cookie).is_some());
-                            row.inspect(|row| self.settle(number, row));
-                        }
+                        self.settle_all(call.cookie);
                         Needs::Nothing
                     }
                 }
             }
             // Another thread, or the socket's other number, has ended it.
-            _ => {
-                self.settle(fd, row);
+            None => {
+                self.settle(fd, cookie, row);
                 Needs::Nothing
             }
-        }
+        };
+        handshake.unlock(pid, cookie);
+        needs
     }
 
     /// connect() ends and the handshake does not: from now on the program's waits drive it.
     pub(crate) fn pend(&self, call: &Call) {
         if !PENDING.has(call.fd) && PENDING.insert(call.fd) {
-            self.drive_pending(call.fd);
+            let events = if call.stage() == Some(Stage::Connecting) {
+                POLLOUT
+            } else {
+                POLLIN
+            };
+            self.mark(call.row, call.fd, events);
         }
     }
 
@@ -105,15 +116,28 @@ impl State {
         }
     }
 
-    /// The handshake is over, or forgotten: the program's own events and data are back in the sets.
-    pub(crate) fn settle(&self, fd: c_int, row: &'static Row) {
-        // A failure is kept until its errno has been asked for.
-        let is_failed = self.failure(fd).is_some();
-        if is_failed || PENDING.remove(fd) {
-            for registration in row.registrations() {
-                let events = EventFlags::from_bits_retain(registration.events);
-                modify(fd, &registration, events, registration.data);
-            }
+    /// The handshake is over, or forgotten: the program's own events and data are back in the sets, once,
+    /// since this re-arms them. A failure is kept apart until its errno has been asked for.
+    pub(crate) fn settle(&self, fd: c_int, cookie: u64, row: &'static Row) {
+        if row.view(cookie).is_none() || !PENDING.remove(fd) {
+            return;
+        }
+        if self.failure(fd).is_some() {
+            let _always_room = FAILED.insert(fd);
+        }
+        for registration in row.registrations() {
+            restore(fd, &registration);
+        }
+    }
+
+    /// The same for every number of the socket.
+    fn settle_all(&self, cookie: u64) {
+        for fd in PENDING.iter() {
+            let row = self
+                .sockets
+                .row(fd)
+                .filter(|row| row.view(cookie).is_some());
+            row.inspect(|row| self.settle(fd, cookie, row));
         }
     }
 
@@ -130,16 +154,18 @@ impl State {
 
     /// Gives the errno of a failed handshake, once.
     pub(crate) fn take_failure(&self, fd: c_int) -> Option<Errno> {
-        let (errno, handshake) = self.failure(fd)?;
-        handshake.set(Stage::Told);
-        PENDING.remove(fd);
+        let (_, handshake) = self.failure(fd)?;
+        let errno = handshake.take_failure()?;
+        FAILED.remove(fd);
         Some(errno)
     }
 
-    /// A further connect() has ended a handshake.
+    /// A connect() has ended a handshake.
     pub(crate) fn forget_handshake(&self, fd: c_int, row: &'static Row, handshake: &Handshake) {
         handshake.end();
-        self.settle(fd, row);
+        if let Some(cookie) = io::cookie(fd) {
+            self.settle(fd, cookie, row);
+        }
         row.clear();
     }
 
@@ -155,41 +181,191 @@ impl State {
         c_int::try_from(index).ok()
     }
 
-    /// What epoll_ctl(2) is to be called with in place of the program's own events and data.
-    pub(crate) fn on_epoll_ctl(&self, fd: c_int) -> Option<epoll_event> {
+    /// An event of `set` with a marker for data: ours to act upon. A marker of a handshake that is over was
+    /// harvested before its end, and says nothing any more; if it is `stray`, coming again and again, the
+    /// program's own registration is put back, or, with the socket out of reach (closed, while a
+    /// duplicate lives elsewhere), the event is the program's after all.
+    pub(crate) fn on_marker(
+        &self,
+        set: c_int,
+        fd: c_int,
+        mut event: epoll_event,
+        is_stray: bool,
+    ) -> Option<epoll_event> {
+        if self.drive_pending(fd) != Needs::Nothing || !is_stray {
+            return None;
+        }
+        let registration = self
+            .sockets
+            .row(fd)?
+            .registrations()
+            .find(|r| r.set == set)?;
+        if restore(fd, &registration) {
+            return None;
+        }
+        let always = libc::EPOLLERR | libc::EPOLLHUP;
+        event.events &= registration.events | always.unsigned_abs();
+        event.u64 = registration.data;
+        (event.events != 0).then_some(event)
+    }
+
+    /// epoll_ctl(2) ADD or MOD of a socket in mid-handshake: the program's events and data are kept, and
+    /// the set is given what the handshake needs, under its lock, so that nobody ends it in between.
+    /// `None` if it is not in mid-handshake: then libc's function does what it is asked.
+    pub(crate) fn control_pending(
+        &self,
+        operation: c_int,
+        fd: c_int,
+        new: Registration,
+    ) -> Option<Result<(), Errno>> {
         let Needs::Wait(events, _) = self.drive_pending(fd) else {
             return None;
         };
-        let row = self.sockets.row(fd)?;
-        Some(epoll_event {
-            events: u32::from(events.unsigned_abs()),
-            u64: marker(row),
-        })
+        let (row, pid) = (self.sockets.row(fd)?, self.process.own()?);
+        let cookie = io::cookie(fd)?;
+        let handshake = self.handshakes.get(row.view(cookie)?.handshake)?;
+        let result = {
+            let _locked = Locked::take(handshake, pid)?;
+            let is_under_way = handshake
+                .standing(cookie)
+                .is_some_and(|standing| standing.stage.is_under_way());
+            let before = is_under_way.then(|| self.register(fd, new)).flatten();
+            let result = before.map(|before| {
+                let events = EventFlags::from_bits_retain(u32::from(events.unsigned_abs()));
+                let result = control(operation, fd, new.set, events, marker(row));
+                if result.is_err() {
+                    self.undo(new.set, fd, before);
+                }
+                result
+            });
+            handshake.unlock(pid, cookie);
+            result
+        };
+        // It may have come to another need meanwhile.
+        self.drive_pending(fd);
+        result
     }
 
-    /// close(2) and what else makes a number free.
-    pub(crate) fn closing(&self, fd: c_int) {
-        if self.process.own().is_some() {
-            PENDING.remove(fd);
+    /// Remembers a registration; gives the one before it, or `None` if there is no room: then the set is
+    /// given no marker.
+    pub(crate) fn register(&self, fd: c_int, new: Registration) -> Option<Option<Registration>> {
+        let row = self.sockets.row(fd)?;
+        // A vfork child's rows are its parent's.
+        self.process.own()?;
+        let before = row
+            .registrations()
+            .find(|registration| registration.set == new.set);
+        if !row.registered(new) {
+            forget_stale(row, fd);
+            if !row.registered(new) {
+                return None;
+            }
+        }
+        Some(before)
+    }
+
+    pub(crate) fn unregister(&self, set: c_int, fd: c_int) {
+        if let (Some(row), Some(_own)) = (self.sockets.row(fd), self.process.own()) {
+            row.unregistered(set);
         }
     }
+
+    /// epoll_ctl(2) has failed: what was, still is.
+    pub(crate) fn undo(&self, set: c_int, fd: c_int, before: Option<Registration>) {
+        self.unregister(set, fd);
+        if let (Some(before), Some(row)) = (before, self.sockets.row(fd)) {
+            let _had_room = row.registered(before);
+        }
+    }
+
+    /// close(2): the kernel's sets are left as a plain program would leave them, since a duplicate may keep
+    /// the socket in them; a handshake that no other number and no other process can want is over.
+    pub(crate) fn closing(&self, fd: c_int) {
+        if self.process.own().is_some() {
+            FAILED.remove(fd);
+        }
+        if !PENDING.has(fd) || self.process.own().is_none() {
+            return;
+        }
+        let known = io::cookie(fd).and_then(|cookie| Some((cookie, self.sockets.row(fd)?)));
+        let Some((cookie, row)) = known else {
+            PENDING.remove(fd);
+            return;
+        };
+        self.settle(fd, cookie, row);
+        PENDING.remove(fd);
+        let has_other = PENDING.iter().any(|other| {
+            self.sockets
+                .row(other)
+                .is_some_and(|row| row.view(cookie).is_some())
+        });
+        let handshake = row
+            .view(cookie)
+            .and_then(|view| self.handshakes.get(view.handshake));
+        let standing =
+            handshake.and_then(|handshake| Some((handshake, handshake.standing(cookie)?)));
+        if let Some((handshake, standing)) = standing
+            && !has_other
+            && standing.began.0 > self.process.last_fork()
+        {
+            handshake.end();
+        }
+    }
+}
+
+/// Puts the program's own events and data back; false if the set does not have the descriptor.
+fn restore(fd: c_int, registration: &Registration) -> bool {
+    let events = EventFlags::from_bits_retain(registration.events);
+    modify(fd, registration, events, registration.data)
 }
 
 fn marker(row: &'static Row) -> u64 {
     u64::try_from((&raw const *row).addr()).unwrap_or(0)
 }
 
-/// EPOLL_CTL_MOD; EPOLLEXCLUSIVE allows none (epoll_ctl(2)), hence DEL and ADD. A set that does not have
-/// the descriptor any more says so, and that is all.
-fn modify(fd: c_int, registration: &Registration, events: EventFlags, data: u64) {
+/// EPOLL_CTL_MOD; EPOLLEXCLUSIVE allows none (epoll_ctl(2)), hence DEL and ADD. False if the set does not
+/// have the descriptor any more.
+fn modify(fd: c_int, registration: &Registration, events: EventFlags, data: u64) -> bool {
     // SAFETY: an epoll descriptor of the program's, borrowed for this call.
     let set = unsafe { BorrowedFd::borrow_raw(registration.set) };
     // SAFETY: a socket of the program's, borrowed for this call.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    let exclusive = EventFlags::EXCLUSIVE.bits();
-    if registration.events & exclusive == 0 {
-        let _gone = epoll::modify(set, fd, EventData::new_u64(data), events);
-    } else if epoll::delete(set, fd).is_ok() {
-        let _gone = epoll::add(set, fd, EventData::new_u64(data), events);
+    let data = EventData::new_u64(data);
+    if registration.events & EventFlags::EXCLUSIVE.bits() == 0 {
+        epoll::modify(set, fd, data, events).is_ok()
+    } else {
+        epoll::delete(set, fd).is_ok() && epoll::add(set, fd, data, events).is_ok()
+    }
+}
+
+fn control(
+    operation: c_int,
+    fd: c_int,
+    set: c_int,
+    events: EventFlags,
+    data: u64,
+) -> Result<(), Errno> {
+    if set < 0 {
+        return Err(Errno(libc::EBADF));
+    }
+    // SAFETY: a number of the program's, borrowed for this call: if it is no descriptor, EBADF.
+    let set = unsafe { BorrowedFd::borrow_raw(set) };
+    // SAFETY: a socket of the program's, borrowed for this call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let data = EventData::new_u64(data);
+    let result = if operation == libc::EPOLL_CTL_ADD {
+        epoll::add(set, fd, data, events)
+    } else {
+        epoll::modify(set, fd, data, events)
+    };
+    result.map_err(|error| Errno(error.raw_os_error()))
+}
+
+/// Room for one more set: registrations that the kernel does not have any more are forgotten.
+fn forget_stale(row: &'static Row, fd: c_int) {
+    for registration in row.registrations() {
+        if !restore(fd, &registration) {
+            row.unregistered(registration.set);
+        }
     }
 }

@@ -55,7 +55,7 @@ extern "C" fn constructor() {
     next::look_up_all();
     crate::enter::enter((), (), |_| ());
     // SAFETY: a handler that stores one word.
-    unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    unsafe { libc::pthread_atfork(None, Some(forked), Some(forked)) };
 }
 
 /// Whether there is no state, and there will be none.

@@ -128,7 +128,7 @@ impl State {
             {
                 handshake.end();
             }
-            self.settle(fd, row);
+            self.settle(fd, cookie, row);
             row.clear();
         }
         self.table.forget(cookie);

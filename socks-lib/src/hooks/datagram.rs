@@ -44,7 +44,7 @@ unsafe extern "C-unwind" fn sendto(
 ) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
     match addressed(fd, flags, unsafe { abi::copy_in_to(addr, addr_len) }) {
-        Addressed::Pass if PENDING.is_any() && !is_free(fd) => -1,
+        Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => tell(fd, unsafe {
             next::SENDTO.get()(fd, buf, len, flags, addr, addr_len)
@@ -65,7 +65,7 @@ unsafe extern "C-unwind" fn sendto(
 unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
     match addressed(fd, flags, unsafe { name_of(message) }) {
-        Addressed::Pass if PENDING.is_any() && !is_free(fd) => -1,
+        Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => tell(fd, unsafe { next::SENDMSG.get()(fd, message, flags) }),
         Addressed::Connected => {
@@ -114,6 +114,9 @@ unsafe extern "C-unwind" fn sendmmsg(
             Addressed::Fail(error) if plain == 0 => return errno::fail(error),
             Addressed::Connected | Addressed::Fail(_) => break,
         }
+    }
+    if PENDING.is_any() && !is_free(fd, flags) {
+        return -1;
     }
     // SAFETY: the application's own arguments, cut to the messages that may go.
     unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) }

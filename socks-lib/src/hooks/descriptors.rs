@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::PENDING;
+use crate::pending::{FAILED, PENDING};
 use crate::sys::errno;
 
 redhook::hook! {
@@ -86,7 +86,7 @@ const fn is_dup(command: c_int) -> bool {
 /// The C contract of close(2).
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
-    if PENDING.is_any() {
+    if PENDING.is_any() || FAILED.is_any() {
         enter((), (), |state| state.closing(fd));
     }
     next::CLOSE.get()(fd)

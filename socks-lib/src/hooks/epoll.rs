@@ -14,6 +14,9 @@ use crate::state::State;
 use crate::sys::errno;
 use crate::wait::{self, Deadline, SLICE};
 
+/// A marker that comes in so many rounds of one wait belongs to no handshake any more.
+const STRAY_AFTER: u32 = 50;
+
 /// `epoll_ctl(2)`.
 ///
 /// # Safety
@@ -25,55 +28,64 @@ unsafe extern "C-unwind" fn epoll_ctl(
     fd: c_int,
     event: *mut epoll_event,
 ) -> c_int {
-    let mut marker = None;
-    if operation != libc::EPOLL_CTL_DEL && !event.is_null() && PENDING.is_any() {
-        marker = enter(None, None, |state| state.on_epoll_ctl(fd));
+    if operation == libc::EPOLL_CTL_DEL || event.is_null() {
+        // SAFETY: the application's own arguments.
+        let result = unsafe { next::EPOLL_CTL.get()(set, operation, fd, event) };
+        if result == 0 {
+            enter((), (), |state| state.unregister(set, fd));
+        }
+        return result;
     }
-    let asked = marker.as_mut().map_or(event, std::ptr::from_mut);
-    // SAFETY: the application's own arguments, or a valid event in place of its own.
-    let result = unsafe { next::EPOLL_CTL.get()(set, operation, fd, asked) };
-    if result == 0 {
-        // SAFETY: our caller's contract; the kernel has read it in the line above.
-        let event = (operation != libc::EPOLL_CTL_DEL).then(|| unsafe { event.read_unaligned() });
-        enter((), (), |state| state.remember_registration(set, fd, event));
+    // SAFETY: our caller's contract: valid; alignment is not promised.
+    let given = unsafe { event.read_unaligned() };
+    let new = Registration {
+        set,
+        events: given.events,
+        data: given.u64,
+    };
+    if PENDING.is_any()
+        && let Some(result) = enter(None, None, |state| {
+            state.control_pending(operation, fd, new)
+        })
+    {
+        return result.map_or_else(errno::fail, |()| 0);
+    }
+    // Remembered before the kernel has it, so that a connect() in another thread knows of it.
+    let before = enter(None, None, |state| state.register(fd, new));
+    // SAFETY: the application's own arguments.
+    let result = unsafe { next::EPOLL_CTL.get()(set, operation, fd, event) };
+    if result != 0 {
+        enter((), (), |state| state.undo(set, fd, before.flatten()));
+    } else if PENDING.is_any() {
+        enter((), (), |state| {
+            state.drive_pending(fd);
+        });
     }
     result
 }
 
 impl State {
-    fn remember_registration(&self, set: c_int, fd: c_int, event: Option<epoll_event>) {
-        let Some(row) = self.sockets.row(fd) else {
-            return;
-        };
-        // A vfork child's rows are its parent's.
-        if self.process.own().is_none() {
-            return;
-        }
-        match event {
-            Some(event) => {
-                row.registered(Registration {
-                    set,
-                    events: event.events,
-                    data: event.u64,
-                });
-            }
-            None => row.unregistered(set),
-        }
-    }
-
     /// Takes markers out of `events`; gives how many events are the program's.
     ///
     /// # Safety
     /// `events` points to `count` events.
-    unsafe fn without_markers(&self, events: *mut epoll_event, count: usize) -> usize {
+    unsafe fn without_markers(
+        &self,
+        set: c_int,
+        events: *mut epoll_event,
+        count: usize,
+        is_stray: bool,
+    ) -> usize {
         let mut kept = 0_usize;
         for index in 0..count {
             // SAFETY: `index` is below `count`, and so is `kept`.
             unsafe {
                 let event = events.add(index).read_unaligned();
-                if let Some(fd) = self.marked(event.u64) {
-                    self.drive_pending(fd);
-                } else {
+                let event = match self.marked(event.u64) {
+                    Some(fd) => self.on_marker(set, fd, event, is_stray),
+                    None => Some(event),
+                };
+                if let Some(event) = event {
                     events.add(kept).write_unaligned(event);
                     kept = kept.saturating_add(1);
                 }
@@ -105,10 +117,10 @@ unsafe extern "C-unwind" fn epoll_wait(
             return ready;
         }
         // SAFETY: our caller's contract.
-        return unsafe { filtered(events, ready, Deadline::in_milliseconds(timeout), wait) };
+        return unsafe { filtered(set, events, ready, Deadline::in_milliseconds(timeout), wait) };
     }
     // SAFETY: our caller's contract.
-    unsafe { driven(events, Deadline::in_milliseconds(timeout), wait) }
+    unsafe { driven(set, events, Deadline::in_milliseconds(timeout), wait) }
 }
 
 /// `epoll_pwait(2)`: a cancellation point.
@@ -134,10 +146,10 @@ unsafe extern "C-unwind" fn epoll_pwait(
             return ready;
         }
         // SAFETY: our caller's contract.
-        return unsafe { filtered(events, ready, Deadline::in_milliseconds(timeout), wait) };
+        return unsafe { filtered(set, events, ready, Deadline::in_milliseconds(timeout), wait) };
     }
     // SAFETY: our caller's contract.
-    unsafe { driven(events, Deadline::in_milliseconds(timeout), wait) }
+    unsafe { driven(set, events, Deadline::in_milliseconds(timeout), wait) }
 }
 
 /// `epoll_pwait2(2)`: a cancellation point.
@@ -167,19 +179,21 @@ unsafe extern "C-unwind" fn epoll_pwait2(
             return ready;
         }
         // SAFETY: our caller's contract.
-        return unsafe { filtered(events, ready, Deadline::after(None), wait) };
+        return unsafe { filtered(set, events, ready, Deadline::after(None), wait) };
     };
     // SAFETY: our caller's contract.
-    unsafe { driven(events, Deadline::after(limit), wait) }
+    unsafe { driven(set, events, Deadline::after(limit), wait) }
 }
 
 /// # Safety
 /// `wait` fills `events`.
 unsafe fn driven(
+    set: c_int,
     events: *mut epoll_event,
     deadline: Deadline,
     wait: impl Fn(Option<Duration>) -> c_int,
 ) -> c_int {
+    let (mut was_last, mut rounds) = (false, 0_u32);
     loop {
         let is_any = PENDING.is_any();
         let left = if is_any {
@@ -196,10 +210,13 @@ unsafe fn driven(
             continue;
         }
         // SAFETY: the kernel has written as many events as it says.
-        let kept = unsafe { kept(events, ready) };
-        if kept > 0 || ready == 0 {
+        let kept = unsafe { kept(set, events, ready, rounds > STRAY_AFTER) };
+        rounds = rounds.saturating_add(1);
+        // Once past its time it looks once more: what a handshake's end has just made true.
+        if kept > 0 || ready == 0 || was_last {
             return kept;
         }
+        was_last = deadline.is_over();
     }
 }
 
@@ -208,6 +225,7 @@ unsafe fn driven(
 /// # Safety
 /// As [`driven`]; `events` has as many events as `ready` says.
 unsafe fn filtered(
+    set: c_int,
     events: *mut epoll_event,
     ready: c_int,
     deadline: Deadline,
@@ -217,22 +235,22 @@ unsafe fn filtered(
         return ready;
     }
     // SAFETY: our caller's contract.
-    let kept = unsafe { kept(events, ready) };
+    let kept = unsafe { kept(set, events, ready, false) };
     if kept > 0 {
         return kept;
     }
     // SAFETY: our caller's contract.
-    unsafe { driven(events, deadline, wait) }
+    unsafe { driven(set, events, deadline, wait) }
 }
 
 /// # Safety
 /// `events` has as many events as `ready` says.
-unsafe fn kept(events: *mut epoll_event, ready: c_int) -> c_int {
+unsafe fn kept(set: c_int, events: *mut epoll_event, ready: c_int, is_stray: bool) -> c_int {
     let count = usize::try_from(ready).unwrap_or(0);
     let before = errno::get();
     // SAFETY: our caller's contract.
     let kept = enter(count, count, |state| unsafe {
-        state.without_markers(events, count)
+        state.without_markers(set, events, count, is_stray)
     });
     errno::set(before);
     c_int::try_from(kept).unwrap_or(0)

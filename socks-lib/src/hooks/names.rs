@@ -17,7 +17,7 @@ use socks_client::Errno;
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::PENDING;
+use crate::pending::{FAILED, PENDING};
 use crate::state::State;
 use crate::sys::{abi, errno, io};
 
@@ -59,7 +59,8 @@ redhook::hook! {
         value: *mut c_void,
         len: *mut socklen_t
     ) -> c_int => socks6_getsockopt {
-        let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR && PENDING.is_any();
+        let is_ours = PENDING.is_any() || FAILED.is_any();
+        let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR && is_ours;
         if is_error {
             enter((), (), |state| {
                 state.drive_pending(fd);

@@ -128,6 +128,11 @@ unsafe fn driven(
     wait: impl Fn(*mut pollfd, Option<Duration>) -> c_int,
 ) -> c_int {
     let len = usize::try_from(count).unwrap_or(0);
+    // The kernel says first what it thinks of the array: EFAULT, EINVAL.
+    let zero = Some(Duration::ZERO);
+    if len == 0 || wait(fds, zero) < 0 {
+        return wait(fds, deadline.left());
+    }
     if len <= ON_STACK {
         let mut copy = [pollfd {
             fd: -1,

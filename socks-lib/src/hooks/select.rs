@@ -1,6 +1,7 @@
 //! select(2) and pselect(2), as hooks::poll does it.
 
 use std::ffi::{c_int, c_ulong};
+use std::path::Path;
 use std::ptr;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::enter::enter;
 use crate::next;
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
+use crate::sys::file::File;
 use crate::wait::{self, Borrowed, Deadline};
 
 /// Words of the sets that the stack has room for: FD_SETSIZE descriptors.
@@ -138,7 +140,9 @@ unsafe fn driven(
     deadline: Deadline,
     wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
 ) -> c_int {
-    let bits = usize::try_from(count).unwrap_or(0);
+    let Some(bits) = enter(None, None, |_| bits_looked_at(count)) else {
+        return wait(sets, deadline.left());
+    };
     let words = bits.div_ceil(WORD_BITS);
     if words <= ON_STACK {
         let mut copies = [[0; ON_STACK]; 4];
@@ -262,6 +266,26 @@ impl State {
         limit
     }
 }
+
+/// How many bits of each set the kernel looks at: no more than its table of this process's descriptors
+/// has room for, so that a program may give a count far above its sets' size (core_sys_select).
+fn bits_looked_at(count: c_int) -> Option<usize> {
+    let count = usize::try_from(count).ok()?;
+    if count <= libc::FD_SETSIZE {
+        return Some(count);
+    }
+    let status = File::read_whole(Path::new("/proc/self/status"), MOST_STATUS_OCTETS).ok()?;
+    let status = str::from_utf8(&status).ok()?;
+    let size = status
+        .lines()
+        .find_map(|line| line.strip_prefix("FDSize:"))?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(count.min(size))
+}
+
+const MOST_STATUS_OCTETS: usize = 16 * 1024;
 
 /// Where a descriptor stands in a set.
 fn place(fd: c_int, words: usize) -> Option<(usize, c_ulong)> {

@@ -113,6 +113,17 @@ pub(crate) fn send_timeout(fd: c_int) -> Option<u64> {
     Some(u64::try_from(timeout.max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The shorter of `SO_RCVTIMEO` and `SO_SNDTIMEO`.
+pub(crate) fn shorter_timeout(fd: c_int) -> Option<Duration> {
+    let of = |which| {
+        with(fd, |fd| sockopt::socket_timeout(fd, which))
+            .ok()
+            .flatten()
+    };
+    let both = [of(sockopt::Timeout::Recv), of(sockopt::Timeout::Send)];
+    both.into_iter().flatten().min()
+}
+
 /// Reads and clears `SO_ERROR`.
 pub(crate) fn take_error(fd: c_int) -> Result<(), Errno> {
     match with(fd, |fd| sockopt::socket_error(fd)) {
@@ -128,9 +139,17 @@ pub(crate) fn dissolve(fd: c_int) {
     let _reset = take_error(fd);
 }
 
-/// The TCP connect of a socket that does not block.
+/// A TCP connect that does not wait, whatever the socket: one that blocks is driven here too, after EINTR.
 pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
+    let flags = with(fd, |fd| rustix::fs::fcntl_getfl(fd)).unwrap_or(OFlags::NONBLOCK);
+    let set = |flags| with(fd, |fd| rustix::fs::fcntl_setfl(fd, flags));
+    if !flags.contains(OFlags::NONBLOCK) {
+        let _set = set(flags | OFlags::NONBLOCK);
+    }
     let result = with(fd, |fd| rustix::net::connect(fd, &to));
+    if !flags.contains(OFlags::NONBLOCK) {
+        let _as_before = set(flags);
+    }
     result.map_err(|error| Errno(error.raw_os_error()))
 }
 
@@ -146,13 +165,8 @@ pub(crate) fn refuse(fd: c_int, gateway: SocketAddr) {
         (IpAddr::V4(_), true) => Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(),
         (IpAddr::V6(_), _) => Ipv6Addr::LOCALHOST.into(),
     };
-    // On a socket that blocks (after EINTR, say) connect() itself would take the error.
-    let flags = with(fd, |fd| rustix::fs::fcntl_getfl(fd)).unwrap_or(OFlags::NONBLOCK);
-    let set = |flags| with(fd, |fd| rustix::fs::fcntl_setfl(fd, flags));
-    let _same = set(flags | OFlags::NONBLOCK);
     // Without a loopback interface the socket is an unconnected one: OUT and HUP, without ERR.
     let _refused = connect(fd, SocketAddr::new(here, 0));
-    let _as_before = set(flags);
 }
 
 /// One try.

@@ -2,11 +2,13 @@
 
 use std::mem::size_of;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::process::{Resource, getpid, getrlimit};
 use socks_client::{Handshake, Row};
+
+use crate::sys::io;
 
 /// Rows for at most this many descriptors; above it connect fails closed.
 const MOST_ROWS: u64 = 1 << 20;
@@ -58,6 +60,9 @@ pub(crate) fn handshakes() -> Option<&'static [Handshake]> {
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: &'static AtomicU32,
+    /// When it last forked, or was forked, by [`io::now`]: a handshake begun before may be wanted by
+    /// the other process.
+    last_fork: AtomicU64,
 }
 
 impl Process {
@@ -76,12 +81,22 @@ impl Process {
         // SAFETY: a zeroed, page-aligned word that nobody unmaps.
         let pid = unsafe { &*page.cast::<AtomicU32>() };
         pid.store(own_pid(), Ordering::Relaxed);
-        Some(Self { pid })
+        Some(Self {
+            pid,
+            last_fork: AtomicU64::new(0),
+        })
     }
 
-    /// What fork's child does first: the word is its own before any vfork child of its own sees it.
+    /// What both processes do first after fork: in the child the word is its own before any vfork child
+    /// of its own sees it.
     pub(crate) fn forked(&self) {
         self.pid.store(own_pid(), Ordering::Relaxed);
+        self.last_fork.store(io::now().0, Ordering::Relaxed);
+    }
+
+    /// When the process last forked or was forked, in milliseconds of CLOCK_MONOTONIC.
+    pub(crate) fn last_fork(&self) -> u64 {
+        self.last_fork.load(Ordering::Relaxed)
     }
 
     /// The process's id if its memory is its own; `None` in a vfork child, whose memory is its
