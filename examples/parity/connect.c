@@ -140,7 +140,7 @@ static void bound(const void *arg)
 {
     WAY;
     int fd = stream(way);
-    struct target own = numeric(way == V4 ? "192.0.2.2" : way == V6 ? "2001:db8:1::2" : "::ffff:192.0.2.2", 7777);
+    struct target own = numeric(way == V4 ? "192.0.2.2" : way == V6 ? "2001:db8:1::2" : "::ffff:192.0.2.2", 7770 + (int)way);
     int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     say_result("bind", bind(fd, sa(&own), own.len));
@@ -151,17 +151,34 @@ static void bound(const void *arg)
     say_echo(fd, "bound");
 }
 
+static int bound_to_any(enum way way, int port)
+{
+    int fd = stream(way), one = 1;
+    struct target any = numeric(way == V4 ? "0.0.0.0" : "::", port);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    say_result("bind", bind(fd, sa(&any), any.len));
+    return fd;
+}
+
 static void bound_to_port(const void *arg)
 {
     WAY;
-    int fd = stream(way), one = 1;
-    struct target any = numeric(way == V4 ? "0.0.0.0" : "::", 7778);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    say_result("bind", bind(fd, sa(&any), any.len));
+    int fd = bound_to_any(way, 7780 + (int)way);
     struct target to = target(way, DUAL, ECHO);
     say_dial("connect", fd, &to);
     say_local(fd);
     say_peer(fd);
+}
+
+/* One port of ours, two destinations: two different connections to the kernel. */
+static void bound_port_twice(const void *arg)
+{
+    WAY;
+    int first = bound_to_any(way, 7790 + (int)way), second = bound_to_any(way, 7790 + (int)way);
+    struct target echo = target(way, DUAL, ECHO), banner = target(way, DUAL, BANNER);
+    say_dial("first", first, &echo);
+    say_dial("second", second, &banner);
+    say_peer(second);
 }
 
 static void bound_to_loopback(const void *arg)
@@ -261,7 +278,7 @@ void rows_connect(void)
         {"open", open_port}, {"banner", banner}, {"refused", refused}, {"twice", twice},
         {"disconnected", disconnected}, {"unspec-first", unspec_first}, {"no-route", no_route},
         {"unknown-name", unknown}, {"literal", by_literal}, {"literal-refused", refused_literal}, {"port-0", port_0},
-        {"bound", bound}, {"bound-to-port", bound_to_port}, {"bound-to-loopback", bound_to_loopback},
+        {"bound", bound}, {"bound-to-port", bound_to_port}, {"bound-port-twice", bound_port_twice}, {"bound-to-loopback", bound_to_loopback},
         {"listening-socket", to_listening}, {"longer-address", longer_address}, {"unaligned", unaligned_address},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)

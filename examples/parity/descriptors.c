@@ -195,11 +195,11 @@ static void by_vector(const void *arg)
     say_result("writev", writev(fd, parts, 2));
     char text[32];
     volatile size_t room = sizeof text;
-    sleep_ms(30);
+    await_octets(fd, 7);
     say_result("read", read(fd, text, room));
     say_result("write", write(fd, "three", 5));
     struct iovec into[] = {{text, 2}, {text + 2, 30}};
-    sleep_ms(30);
+    await_octets(fd, 5);
     say_result("readv", readv(fd, into, 2));
     say_result("lseek", lseek(fd, 0, SEEK_SET));
     say_result("pread", pread(fd, text, room, 0));

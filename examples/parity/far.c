@@ -1,4 +1,4 @@
-/* A link of 200 ms from one network namespace to another: two TUN devices and a queue between them. The kernel has
+/* A link of 400 ms from one network namespace to another: two TUN devices and a queue between them. The kernel has
  * netem for this, but not every kernel has netem. */
 #define _GNU_SOURCE
 #include "parity.h"
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DELAY_MS 200
+#define DELAY_MS 400
 
 struct packet {
     long due_ms;

@@ -128,7 +128,7 @@ static void two_messages(const void *arg)
     say_result("sendmmsg", sendmmsg(fd, messages + 1, 1, MSG_NOSIGNAL));
     say_result("none", sendmmsg(fd, messages, 0, MSG_NOSIGNAL));
     say("lengths %u %u; ", messages[0].msg_len, messages[1].msg_len);
-    sleep_ms(50);
+    await_octets(fd, 6);
     say_received(fd);
     say_peer(fd);
 }

@@ -74,7 +74,7 @@ static const char *type_name(int type)
     case SOCK_STREAM: return "stream";
     case SOCK_DGRAM: return "dgram";
     case SOCK_RAW: return "raw";
-    default: return "other type";
+    default: return "other";
     }
 }
 
@@ -140,8 +140,8 @@ static void rows_by_host(void)
                 q.hints.ai_family = families[family];
                 q.hints.ai_flags = flag_sets[set].flags;
                 q.hints.ai_socktype = SOCK_STREAM;
-                row(ask, &q, sizeof q, "getaddrinfo/%s/%s/%s", host->id, family_name(families[family]),
-                    flag_sets[set].name);
+                row(ask, &q, sizeof q, "getaddrinfo%s/%s/%s/%s", q.hints.ai_flags & AI_NUMERICHOST ? "-numerichost" : "",
+                    host->id, family_name(families[family]), flag_sets[set].name);
             }
         }
     }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
@@ -191,6 +192,13 @@ void say_echo(int fd, const char *message)
         return;
     }
     say_received(fd);
+}
+
+void await_octets(int fd, int octets)
+{
+    int waiting = 0;
+    for (int i = 0; i < 500 && ioctl(fd, FIONREAD, &waiting) == 0 && waiting < octets; i++)
+        sleep_ms(10);
 }
 
 unsigned long inode_of(int fd)

@@ -156,7 +156,7 @@ static void receive_timeout(const void *arg)
     char text[16];
     volatile size_t room = sizeof text;
     send(fd, "peek", 4, MSG_NOSIGNAL);
-    sleep_ms(50);
+    await_octets(fd, 4);
     say_result("peek", recv(fd, text, room, MSG_PEEK));
     int waiting = 0;
     ioctl(fd, FIONREAD, &waiting);

@@ -17,7 +17,7 @@
 
 /* The world that scripts/parity builds: names of the name server, and ports of the destination. */
 #define DUAL "dual.test"       /* both families */
-#define SLOW "slow.test"       /* both, 200 ms away */
+#define SLOW "slow.test"       /* both, 400 ms away */
 #define HOLE "hole.test"       /* both, and never an answer */
 #define NO_ROUTE "noroute.test" /* both, and the router knows no way */
 #define LITERAL4 "198.51.100.77" /* the destination's too, without any name */
@@ -95,6 +95,7 @@ void say_echo(int fd, const char *message);  /* sends it and says what comes bac
 void say_received(int fd); /* up to the end or 64 octets of one receive */
 void say_identity(const char *what, int fd, unsigned long inode); /* the same open socket as before? */
 unsigned long inode_of(int fd);
+void await_octets(int fd, int octets); /* until so many have arrived */
 void timeout(int fd, int option, int ms);
 void sleep_ms(int ms);
 

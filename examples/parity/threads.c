@@ -168,7 +168,7 @@ static void inside_another(const void *arg)
 {
     WAY;
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    struct itimerval time = {.it_value = {.tv_sec = 0, .tv_usec = 60000}};
+    struct itimerval time = {.it_value = {.tv_sec = 0, .tv_usec = 100000}};
     struct target to = target(way, SLOW, ECHO);
     in_handler = (struct attempt){.to = target(way, DUAL, BANNER), .fd = stream(way)};
     int fd = stream(way);
@@ -193,7 +193,7 @@ static void jumped(const void *arg)
 {
     WAY;
     struct sigaction action = {.sa_handler = jump};
-    struct itimerval time = {.it_value = {.tv_sec = 0, .tv_usec = 60000}};
+    struct itimerval time = {.it_value = {.tv_sec = 0, .tv_usec = 100000}};
     struct target to = target(way, HOLE, ECHO);
     volatile int fd = stream(way);
     sigaction(SIGALRM, &action, NULL);
