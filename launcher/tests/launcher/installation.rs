@@ -102,6 +102,7 @@ impl Installation {
         }
         command
             .stdin(Stdio::null())
+            .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.root.join("home"))
             .env("XDG_RUNTIME_DIR", self.root.join("run"))
             .env_remove("XDG_CONFIG_HOME")

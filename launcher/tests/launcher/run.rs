@@ -211,7 +211,7 @@ fn set_user_id_of_somebody_else_is_out_of_reach() {
             .unwrap()
             .f_flag
             .contains(StatVfsMountFlags::NOSUID);
-    if is_ignored || std::os::unix::fs::chown(&program, Some(65534), None).is_err() {
+    if is_ignored || std::os::unix::fs::chown(&program, Some(65533), None).is_err() {
         return skipped("it needs root and a file system without nosuid");
     }
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
