@@ -44,8 +44,7 @@ use crate::runtime_dir::{RuntimeDir, random_hex, write_secret};
 use crate::say::say;
 use crate::settings::Settings;
 
-/// Any process of this user could connect to the gateway's port; the password is what keeps it to
-/// those of the run.
+/// Anybody on this host can connect to the gateway's port; the password keeps it to those of the run.
 const USER: &str = "socks6";
 const PASSWORD_OCTETS: u64 = 24;
 
