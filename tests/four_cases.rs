@@ -195,11 +195,7 @@ fn run(topology: &Topology, cell: &Cell, socksified: bool) -> Outcome {
 /// RFC 3089 §3: the name goes to the Gateway, which makes the *normal connection* in the Destination's family.
 /// Gives the number of relays.
 fn relays_logged(gateway: &Gateway, before: usize, port: u16, to: Family) -> usize {
-    let relays = testkit::until(
-        std::time::Duration::from_secs(5),
-        "a line in the log",
-        || Some(gateway.relays_to(SERVER)).filter(|lines| lines.len() > before),
-    );
+    let relays = gateway.wait_for_relays_to(SERVER, before + 1);
     for line in &relays[before..] {
         for part in [
             "cmd=CONNECT",

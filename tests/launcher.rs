@@ -27,7 +27,7 @@ fn run_takes_a_program_to_the_other_family() {
         outcome.stdout().contains("you come from 2001:db8:2::1"),
         "{outcome}"
     );
-    assert_eq!(gateway.relays_to(SERVER).len(), 1);
+    gateway.wait_for_relays_to(SERVER, 1);
 }
 
 fn run(topology: &Topology, options: &[&str], command: &[&str]) -> Outcome {

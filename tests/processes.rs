@@ -41,6 +41,33 @@ fn a_child_connects_after_its_parent_has_gone() {
     same_output(&["orphan"]);
 }
 
+/// Sixteen threads in each of four processes resolve and connect at once; no stream gets another's octets.
+#[test]
+fn many_streams_of_many_threads_are_whole() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _echo = Origin::echo(&topology.destination, &topology.destination_sockets(7));
+    let gateway = topology.start_gateway();
+    let shim = topology.shim();
+    let python = format!(
+        "import os, socket, concurrent.futures as f\n\
+         def stream(i):\n \
+             octets = os.urandom(50000)\n \
+             with socket.create_connection(('{SERVER}', 7)) as c:\n  \
+                 c.sendall(octets); c.shutdown(socket.SHUT_WR)\n  \
+                 assert c.makefile('rb').read() == octets\n\
+         with f.ThreadPoolExecutor(16) as pool: print(len(list(pool.map(stream, range(50)))))"
+    );
+    let argv = ["/usr/bin/python3", "-c", &python];
+    let running = [(); 4].map(|()| topology.victim(argv).shim(&shim).start());
+    for outcome in running.map(testkit::RunningVictim::finish) {
+        assert_eq!(outcome.stdout(), "50\n", "{outcome}\n{}", shim.log());
+    }
+    gateway.wait_for_relays_to(SERVER, 200);
+}
+
 /// Case B and the harder one, where the program's sockets are of a family that its host has not.
 fn same_output(cases: &[&str]) {
     for (client, only) in [(Families::V4, None), (Families::V6, Some("v4"))] {

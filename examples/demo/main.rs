@@ -10,7 +10,7 @@
 use std::env::args;
 use std::process::exit;
 
-use testkit::{Families, Family, Origin, Outcome, SERVER, Topology, c_program, until};
+use testkit::{Families, Family, Origin, Outcome, SERVER, Topology, c_program};
 
 fn main() {
     let words: Vec<String> = args().skip(1).collect();
@@ -106,11 +106,7 @@ fn one_case(case: &str, client: Families, destination: Families) -> Option<(Outc
     );
     let socksified = show(topology.victim(argv).shim(&topology.shim()).run());
     if socksified.is_ok() {
-        let relay = until(
-            std::time::Duration::from_secs(5),
-            "the gateway's log",
-            || gateway.relays_to(SERVER).pop(),
-        );
+        let relay = gateway.wait_for_relays_to(SERVER, 1).concat();
         println!("gateway's log: {relay}");
     }
     Some((plain, socksified))

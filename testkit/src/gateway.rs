@@ -1,12 +1,14 @@
 //! Our gateway as a process in the gateway's namespace.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::artefacts::artefacts;
 use crate::process::Service;
 use crate::topology::Topology;
+use crate::wait::until;
 
 /// How a gateway is started, beyond the addresses of the client's link.
 #[derive(Debug, Default)]
@@ -62,6 +64,16 @@ impl Gateway {
             .filter(|l| l.contains(&destination))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Waits until at least so many relays to this name are finished, and gives their lines: the log has them a moment later
+    /// than the program has its answer.
+    pub fn wait_for_relays_to(&self, name: &str, count: usize) -> Vec<String> {
+        until(
+            Duration::from_secs(5),
+            "relays in the gateway's log",
+            || Some(self.relays_to(name)).filter(|lines| lines.len() >= count),
+        )
     }
 
     /// Its process id.
