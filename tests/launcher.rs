@@ -8,7 +8,7 @@ fn socks6() -> String {
     artefacts().launcher.display().to_string()
 }
 
-/// "The command lines that the documents promise": `socks6 run --gateway HOST:PORT -- any-legacy-app args...`.
+/// README: `socks6 run --gateway gw.example:1080 -- any-legacy-app args...`.
 #[test]
 fn run_takes_a_program_to_the_other_family() {
     let Some(topology) = Topology::new(Families::V4, Families::V6) else {
@@ -59,7 +59,7 @@ fn run_finds_the_gateway_by_name() {
     );
 }
 
-/// The launcher "passes signals and the exit status through".
+/// `socks6 run --help`: "The exit status is the command's own"; 127 if it is not found.
 #[test]
 fn run_ends_as_its_command_ends() {
     let Some(topology) = Topology::new(Families::V4, Families::V6) else {
@@ -78,8 +78,8 @@ fn run_ends_as_its_command_ends() {
     assert_eq!(missing.ending, Ending::Exit(127), "{missing}");
 }
 
-/// DESIGN §1: "With no gateway configured, `socks6 run` starts a private one … for as long as any process of the run lives …
-/// and says so in one line on stderr; `--strict` refuses instead."
+/// README: "With no gateway configured, `socks6 run` starts one for the run"; one line on stderr says so, and `--strict`
+/// refuses instead.
 #[test]
 fn run_without_a_gateway_has_a_private_one_for_as_long_as_it_lives() {
     let Some(topology) = Topology::new(Families::V4, Families::V6) else {

@@ -11,6 +11,7 @@
     reason = "these are tests"
 )]
 
+mod bad_gateways;
 mod errors;
 mod families;
 mod four_cases;
