@@ -34,8 +34,9 @@ need_root() {
 }
 
 need_cargo() {
-    # Under `sudo scripts/…` the user's own Rust is meant, and the files of the build should be the user's too.
-    if ((EUID == 0)) && [[ ${SUDO_USER:-root} != root ]] && ! command -v cargo >/dev/null; then
+    # Under `sudo scripts/…` the user's own Rust is meant, and the files of the build should be the user's too: what needs
+    # root asks for it again.
+    if ((EUID == 0)) && [[ ${SUDO_USER:-root} != root && $(stat -c %U "$root") == "$SUDO_USER" ]]; then
         exec sudo -H -u "$SUDO_USER" -- "$root/scripts/$(basename "$0")" "$@"
     fi
     if ! command -v cargo >/dev/null && [[ -r ${CARGO_HOME:-${HOME:-/root}/.cargo}/env ]]; then
