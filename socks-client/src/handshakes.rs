@@ -150,7 +150,19 @@ impl Handshake {
             .is_ok()
     }
 
-    /// Gives the lock back, if it is still this socket's handshake.
+    /// Gives the lock back, by who has held it all the time.
+    pub fn unlock_own(&self, pid: u32) {
+        let word = self.word.load(Ordering::Acquire);
+        if word >> PID_SHIFT == u64::from(pid) {
+            let free = word & WITHOUT_PID;
+            let _ = self
+                .word
+                .compare_exchange(word, free, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the lock back, if it is still this socket's handshake: it may have been ended meanwhile, and
+    /// be another's.
     pub fn unlock(&self, pid: u32, cookie: u64) {
         let word = self.word.load(Ordering::Acquire);
         if word >> PID_SHIFT == u64::from(pid) && self.cookie.load(Ordering::Acquire) == cookie {

@@ -457,8 +457,9 @@ impl Locked {
     }
 }
 
-/// How often a lock is tried before the thread sleeps a millisecond.
-const LOCK_TRIES: usize = 100;
+/// How often a lock is tried, the processor given away each time: its holder waits for nothing, but may have
+/// been preempted.
+const LOCK_TRIES: usize = 20_000;
 
 /// Whether there is such a process; one that we may not ask is there.
 fn is_alive(pid: u32) -> bool {

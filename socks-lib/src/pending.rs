@@ -25,6 +25,32 @@ pub(crate) static PENDING: Pending = Pending::new();
 /// asked the errno yet.
 pub(crate) static FAILED: Pending = Pending::new();
 
+/// The marker without a handshake that a wait has last seen, and how often.
+#[derive(Debug, Default)]
+pub(crate) struct Stray {
+    fd: c_int,
+    times: u32,
+}
+
+/// A marker of the same descriptor that comes so often in one wait, and as often again after whoever was
+/// ending its handshake is done, belongs to none.
+const STRAY_AFTER: u32 = 500;
+
+impl Stray {
+    fn is_one(&mut self, fd: c_int, settled: impl FnOnce()) -> bool {
+        self.times = if self.fd == fd {
+            self.times.saturating_add(1)
+        } else {
+            0
+        };
+        self.fd = fd;
+        if self.times == STRAY_AFTER {
+            settled();
+        }
+        self.times > STRAY_AFTER.saturating_mul(2)
+    }
+}
+
 /// What a descriptor's handshake needs, if it has one under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
@@ -62,13 +88,10 @@ impl State {
             .filter(|standing| standing.stage.is_under_way());
         let call =
             standing.and_then(|standing| self.call(fd, cookie, row, &view, handshake, &standing));
-        let needs = match call {
+        match call {
             Some(mut call) => {
                 call.pend();
-                let driven = self.drive(&mut call, Event::Woken);
-                // A swap has given the socket another cookie and another handshake.
-                call.handshake.unlock(pid, call.cookie);
-                match driven {
+                let needs = match self.drive(&mut call, Event::Woken) {
                     Driven::Wants(events, milliseconds) => {
                         self.mark(row, fd, events);
                         Needs::Wait(events, milliseconds)
@@ -77,16 +100,18 @@ impl State {
                         self.settle_all(call.cookie);
                         Needs::Nothing
                     }
-                }
+                };
+                // The call's, which a swap has changed, and once: the lock may be another thread's by then.
+                call.handshake.unlock(pid, call.cookie);
+                needs
             }
             // Another thread, or the socket's other number, has ended it.
             None => {
                 self.settle(fd, cookie, row);
+                handshake.unlock_own(pid);
                 Needs::Nothing
             }
-        };
-        handshake.unlock(pid, cookie);
-        needs
+        }
     }
 
     /// connect() ends and the handshake does not: from now on the program's waits drive it.
@@ -182,24 +207,25 @@ impl State {
     }
 
     /// An event of `set` with a marker for data: ours to act upon. A marker of a handshake that is over was
-    /// harvested before its end, and says nothing any more; if it is `stray`, coming again and again, the
-    /// program's own registration is put back, or, with the socket out of reach (closed, while a
-    /// duplicate lives elsewhere), the event is the program's after all.
+    /// harvested before its end, and says nothing any more. One that comes again and again has lost its
+    /// handshake: the program's own registration is put back, or, with the socket out of reach (closed,
+    /// while a duplicate lives elsewhere), the event is the program's after all.
     pub(crate) fn on_marker(
         &self,
         set: c_int,
         fd: c_int,
         mut event: epoll_event,
-        is_stray: bool,
+        stray: &mut Stray,
     ) -> Option<epoll_event> {
-        if self.drive_pending(fd) != Needs::Nothing || !is_stray {
+        if self.drive_pending(fd) != Needs::Nothing {
+            *stray = Stray::default();
             return None;
         }
-        let registration = self
-            .sockets
-            .row(fd)?
-            .registrations()
-            .find(|r| r.set == set)?;
+        let row = self.sockets.row(fd)?;
+        if !stray.is_one(fd, || self.wait_for_settling(fd, row)) {
+            return None;
+        }
+        let registration = row.registrations().find(|r| r.set == set)?;
         if restore(fd, &registration) {
             return None;
         }
@@ -207,6 +233,17 @@ impl State {
         event.events &= registration.events | always.unsigned_abs();
         event.u64 = registration.data;
         (event.events != 0).then_some(event)
+    }
+
+    /// Returns when a thread that is just ending the socket's handshake has put its registrations back.
+    fn wait_for_settling(&self, fd: c_int, row: &'static Row) {
+        let view = io::cookie(fd).and_then(|cookie| row.view(cookie));
+        let handshake = view.and_then(|view| self.handshakes.get(view.handshake));
+        if let (Some(handshake), Some(pid)) = (handshake, self.process.own())
+            && let Some(_locked) = Locked::take(handshake, pid)
+        {
+            handshake.unlock_own(pid);
+        }
     }
 
     /// epoll_ctl(2) ADD or MOD of a socket in mid-handshake: the program's events and data are kept, and
@@ -238,7 +275,7 @@ impl State {
                 }
                 result
             });
-            handshake.unlock(pid, cookie);
+            handshake.unlock_own(pid);
             result
         };
         // It may have come to another need meanwhile.

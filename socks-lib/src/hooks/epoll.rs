@@ -9,13 +9,10 @@ use socks_client::Registration;
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::PENDING;
+use crate::pending::{PENDING, Stray};
 use crate::state::State;
 use crate::sys::errno;
 use crate::wait::{self, Deadline, SLICE};
-
-/// A marker that comes in so many rounds of one wait belongs to no handshake any more.
-const STRAY_AFTER: u32 = 50;
 
 /// `epoll_ctl(2)`.
 ///
@@ -74,7 +71,7 @@ impl State {
         set: c_int,
         events: *mut epoll_event,
         count: usize,
-        is_stray: bool,
+        stray: &mut Stray,
     ) -> usize {
         let mut kept = 0_usize;
         for index in 0..count {
@@ -82,7 +79,7 @@ impl State {
             unsafe {
                 let event = events.add(index).read_unaligned();
                 let event = match self.marked(event.u64) {
-                    Some(fd) => self.on_marker(set, fd, event, is_stray),
+                    Some(fd) => self.on_marker(set, fd, event, stray),
                     None => Some(event),
                 };
                 if let Some(event) = event {
@@ -193,7 +190,7 @@ unsafe fn driven(
     deadline: Deadline,
     wait: impl Fn(Option<Duration>) -> c_int,
 ) -> c_int {
-    let (mut was_last, mut rounds) = (false, 0_u32);
+    let (mut was_last, mut stray) = (false, Stray::default());
     loop {
         let is_any = PENDING.is_any();
         let left = if is_any {
@@ -210,8 +207,7 @@ unsafe fn driven(
             continue;
         }
         // SAFETY: the kernel has written as many events as it says.
-        let kept = unsafe { kept(set, events, ready, rounds > STRAY_AFTER) };
-        rounds = rounds.saturating_add(1);
+        let kept = unsafe { kept(set, events, ready, &mut stray) };
         // Once past its time it looks once more: what a handshake's end has just made true.
         if kept > 0 || ready == 0 || was_last {
             return kept;
@@ -235,7 +231,7 @@ unsafe fn filtered(
         return ready;
     }
     // SAFETY: our caller's contract.
-    let kept = unsafe { kept(set, events, ready, false) };
+    let kept = unsafe { kept(set, events, ready, &mut Stray::default()) };
     if kept > 0 {
         return kept;
     }
@@ -245,12 +241,12 @@ unsafe fn filtered(
 
 /// # Safety
 /// `events` has as many events as `ready` says.
-unsafe fn kept(set: c_int, events: *mut epoll_event, ready: c_int, is_stray: bool) -> c_int {
+unsafe fn kept(set: c_int, events: *mut epoll_event, ready: c_int, stray: &mut Stray) -> c_int {
     let count = usize::try_from(ready).unwrap_or(0);
     let before = errno::get();
     // SAFETY: our caller's contract.
     let kept = enter(count, count, |state| unsafe {
-        state.without_markers(set, events, count, is_stray)
+        state.without_markers(set, events, count, stray)
     });
     errno::set(before);
     c_int::try_from(kept).unwrap_or(0)
