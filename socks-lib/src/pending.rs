@@ -11,7 +11,7 @@ use std::ffi::{c_int, c_short};
 use libc::{POLLIN, POLLOUT, epoll_event};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::BorrowedFd;
-use socks_client::{Errno, Handshake, Pending, Registration, Row, Stage};
+use socks_client::{Errno, Handshake, Pending, Registration, Row, Stage, View};
 
 use crate::dial::{Call, Driven, Event, Locked};
 use crate::state::State;
@@ -71,8 +71,7 @@ impl State {
         let (Some(row), Some(pid)) = (self.sockets.row(fd), self.process.own()) else {
             return Needs::Nothing;
         };
-        let known = io::cookie(fd).and_then(|cookie| Some((cookie, row.view(cookie)?)));
-        let Some((cookie, view)) = known else {
+        let Some((cookie, view)) = known(fd, row) else {
             // Closed behind our back; the number may be another socket's already.
             PENDING.remove(fd);
             return Needs::Nothing;
@@ -83,6 +82,12 @@ impl State {
         let Some(_locked) = Locked::take(handshake, pid) else {
             return Needs::Wait(0, 1);
         };
+        // Whoever ended it while this thread waited for the lock has settled it, and the number may be
+        // another socket's by now.
+        if !PENDING.has(fd) {
+            handshake.unlock_own(pid);
+            return Needs::Nothing;
+        }
         let standing = handshake
             .standing(cookie)
             .filter(|standing| standing.stage.is_under_way());
@@ -144,7 +149,8 @@ impl State {
     /// The handshake is over, or forgotten: the program's own events and data are back in the sets, once,
     /// since this re-arms them. A failure is kept apart until its errno has been asked for.
     pub(crate) fn settle(&self, fd: c_int, cookie: u64, row: &'static Row) {
-        if row.view(cookie).is_none() || !PENDING.remove(fd) {
+        // In this order: a reused number's row is written before it is pending.
+        if !PENDING.has(fd) || row.view(cookie).is_none() || !PENDING.remove(fd) {
             return;
         }
         if self.failure(fd).is_some() {
@@ -354,6 +360,22 @@ impl State {
 fn restore(fd: c_int, registration: &Registration) -> bool {
     let events = EventFlags::from_bits_retain(registration.events);
     modify(fd, registration, events, registration.data)
+}
+
+/// The socket at `fd` and what its row says of it, both of one moment: the number may be closed, reused and
+/// connected anew between two looks.
+fn known(fd: c_int, row: &Row) -> Option<(u64, View)> {
+    let mut cookie = io::cookie(fd)?;
+    loop {
+        if let Some(view) = row.view(cookie) {
+            return Some((cookie, view));
+        }
+        let again = io::cookie(fd)?;
+        if again == cookie {
+            return None;
+        }
+        cookie = again;
+    }
 }
 
 fn marker(row: &'static Row) -> u64 {
