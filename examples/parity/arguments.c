@@ -112,7 +112,7 @@ static void special_address(const void *arg)
     const struct special *special = arg;
     struct target to = numeric(special->address, special->port);
     int fd = socket(to.address.ss_family, SOCK_STREAM, 0);
-    timeout(fd, SO_SNDTIMEO, 1000); /* some of these are answered by nobody */
+    timeout(fd, SO_SNDTIMEO, 400); /* some of these are answered by nobody */
     say_dial("connect", fd, &to);
     say_peer(fd);
 }
