@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use testkit::{Ending, Families, Family, HOLE, Origin, SERVER, Topology, c_program};
+use testkit::{Families, Family, HOLE, Origin, SERVER, Topology, Victim, c_program};
 
 /// connect(2), EINTR: "The system call was interrupted by a signal that was caught"; the connection goes on and a further
 /// connect() waits for it.
@@ -54,37 +54,33 @@ fn same_output(case: &str, opens: bool) {
         SERVER.as_ref(),
         "7".as_ref(),
     ];
-    let said: Vec<String> = [topology.neighbour(argv), topology.victim(argv).shim(&shim)]
-        .into_iter()
-        .map(|victim| {
-            topology.close_hole();
-            let running = victim.limit(Duration::from_secs(20)).start();
-            if opens {
-                // Between the signal and the second SYN, which comes a second after the first.
-                sleep(Duration::from_millis(750));
-                topology.open_hole();
-            }
-            let outcome = running.finish();
-            assert_eq!(
-                outcome.ending,
-                Ending::Exit(0),
-                "{case}: {outcome}\n{}\n{}",
-                shim.log(),
-                gateway.log()
-            );
-            outcome.stdout()
-        })
-        .collect();
-    assert!(
-        said[0].contains("echoed"),
-        "{case} without the shim: {}",
-        said[0]
-    );
-    assert_eq!(
-        said[1],
-        said[0],
-        "{case}\n{}\n{}",
-        shim.log(),
-        gateway.log()
-    );
+    let run = |victim: Victim<'_>| {
+        topology.close_hole();
+        let running = victim.limit(Duration::from_secs(20)).start();
+        if opens {
+            // Between the signal and the second SYN, which comes a second after the first.
+            sleep(Duration::from_millis(750));
+            topology.open_hole();
+        }
+        let outcome = running.finish();
+        assert!(
+            outcome.is_ok(),
+            "{case}: {outcome}\n{}\n{}",
+            shim.log(),
+            gateway.log()
+        );
+        outcome.stdout()
+    };
+    let mut attempts = String::new();
+    for _ in 0..3 {
+        let plain = run(topology.neighbour(argv));
+        let shimmed = run(topology.victim(argv).shim(&shim));
+        assert!(plain.contains("echoed"), "{case} without the shim: {plain}");
+        if shimmed == plain {
+            return;
+        }
+        // A busy machine may have opened the hole too late for the second SYN: once more.
+        attempts += &format!("plain:\n{plain}under the shim:\n{shimmed}");
+    }
+    panic!("{case}:\n{attempts}{}\n{}", shim.log(), gateway.log());
 }
