@@ -52,6 +52,9 @@ pub enum Route {
     Direct,
     /// Through the gateway.
     Relay(Relay),
+    /// Nowhere yet: a datagram socket is as if connected, and what it sends is refused. Programs connect one
+    /// to see whether there is a way, and sort addresses by it.
+    Hold,
     /// Nowhere.
     Refuse(Errno),
 }
@@ -70,7 +73,8 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
     let is_mapped = asked.is_ipv6() && address.is_ipv4();
     let is_stream = facts.kind == Kind::Stream;
     // Datagrams go out on a v6 socket to v4 addresses too.
-    if (is_stream && asked_family != facts.family) || (is_mapped && facts.is_v6only) {
+    let is_other = asked_family != facts.family && (is_stream || asked.is_ipv6());
+    if is_other || (is_mapped && facts.is_v6only) {
         return Route::Direct;
     }
     // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
@@ -84,7 +88,10 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
             Route::Direct
         };
     }
-    if !is_stream || address.is_multicast() || is_broadcast(address) {
+    if facts.kind == Kind::Other || address.is_multicast() || is_broadcast(address) {
+        return Route::Refuse(Errno::FAIL_CLOSED);
+    }
+    if !is_stream && asked.port() == DOMAIN_PORT {
         return Route::Refuse(Errno::FAIL_CLOSED);
     }
     let relay = if is_fake {
@@ -103,6 +110,9 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
     };
     if config.is_broken || config.gateways.is_empty() {
         return Route::Refuse(Errno::NO_GATEWAY);
+    }
+    if !is_stream {
+        return Route::Hold;
     }
     Route::Relay(relay)
 }
@@ -274,7 +284,9 @@ mod tests {
         let to = |asked: &str| decide(datagram, asked.parse().unwrap(), &config(), &table());
         assert_eq!(to("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
         assert_eq!(to("127.0.0.1:5353"), Route::Direct);
-        assert_eq!(to("192.0.2.1:123"), Route::Refuse(Errno::FAIL_CLOSED));
+        assert_eq!(to("192.0.2.1:123"), Route::Hold);
+        assert_eq!(to("192.0.2.1:53"), Route::Refuse(Errno::FAIL_CLOSED));
+        assert_eq!(to("224.0.0.1:123"), Route::Refuse(Errno::FAIL_CLOSED));
     }
 
     #[test]

@@ -4,13 +4,22 @@
 //! that is not to DNS.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The names and addresses of one reading of the file.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    names: BTreeMap<Vec<u8>, (bool, bool)>,
+    names: BTreeMap<Vec<u8>, HostFamilies>,
     addresses: BTreeSet<IpAddr>,
+}
+
+/// What the file has for a name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HostFamilies {
+    /// Its first v4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// Whether it has a v6 address.
+    pub has_v6: bool,
 }
 
 impl Hosts {
@@ -36,20 +45,22 @@ impl Hosts {
             };
             hosts.addresses.insert(address);
             for name in words {
-                let (v4, v6) = hosts.names.entry(name.to_ascii_lowercase()).or_default();
-                match address {
-                    IpAddr::V4(_) => *v4 = true,
+                let families = hosts.names.entry(name.to_ascii_lowercase()).or_default();
+                let as_v4 = match address {
+                    IpAddr::V4(v4) => Some(v4),
                     // libc gives 127.0.0.1 for it where AF_INET is asked for.
-                    IpAddr::V6(v6_address) => (*v4, *v6) = (*v4 || v6_address.is_loopback(), true),
-                }
+                    IpAddr::V6(v6) => v6.is_loopback().then_some(Ipv4Addr::LOCALHOST),
+                };
+                families.v4 = families.v4.or(as_v4);
+                families.has_v6 |= address.is_ipv6();
             }
         }
         hosts
     }
 
-    /// Whether the file has a v4 and a v6 address for `name`, in any case of letters.
+    /// What the file has for `name`, in any case of letters.
     #[must_use]
-    pub fn families_of(&self, name: &[u8]) -> (bool, bool) {
+    pub fn families_of(&self, name: &[u8]) -> HostFamilies {
         self.names
             .get(&name.to_ascii_lowercase())
             .copied()
@@ -73,10 +84,13 @@ mod tests {
             b"127.0.0.1\tlocalhost\n::1 localhost ip6-localhost # loopback\n\
               #192.0.2.9 gone\n192.0.2.7  Printer.example printer\r\nnonsense here\n fe80::1%eth0 ll\n",
         );
-        assert_eq!(hosts.families_of(b"localhost"), (true, true));
-        assert_eq!(hosts.families_of(b"ip6-localhost"), (true, true));
-        assert_eq!(hosts.families_of(b"PRINTER"), (true, false));
-        assert_eq!(hosts.families_of(b"printer.EXAMPLE"), (true, false));
+        let families = |v4, has_v6| HostFamilies { v4, has_v6 };
+        let loopback = families(Some(Ipv4Addr::LOCALHOST), true);
+        assert_eq!(hosts.families_of(b"localhost"), loopback);
+        assert_eq!(hosts.families_of(b"ip6-localhost"), loopback);
+        let printer = families(Some(Ipv4Addr::new(192, 0, 2, 7)), false);
+        assert_eq!(hosts.families_of(b"PRINTER"), printer);
+        assert_eq!(hosts.families_of(b"printer.EXAMPLE"), printer);
         for absent in [
             &b"ll"[..],
             b"gone",
@@ -86,7 +100,7 @@ mod tests {
             b"#",
             b"",
         ] {
-            assert_eq!(hosts.families_of(absent), (false, false));
+            assert_eq!(hosts.families_of(absent), HostFamilies::default());
         }
         assert!(hosts.has_address("192.0.2.7".parse().unwrap()));
         for absent in ["192.0.2.9", "::ffff:192.0.2.7", "fe80::1"] {

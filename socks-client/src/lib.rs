@@ -24,10 +24,10 @@ pub use config::{
 pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local};
 pub use errno::{Eai, Errno, HostErrno};
 pub use handshakes::{Handshake, Handshakes, Stage, Standing};
-pub use hosts::Hosts;
+pub use hosts::{HostFamilies, Hosts};
 pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
 pub use pending::Pending;
 pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
-pub use sockets::{Registration, Row, Sockets, View};
+pub use sockets::{HELD, Registration, Row, Sockets, View};
 pub use twins::Twins;

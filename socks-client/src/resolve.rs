@@ -1,10 +1,10 @@
 //! A question about a name → a fake answer, libc's answer, or an error (RFC 3089 §3, DESIGN §2).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use fake_dns::Family;
 
-use crate::{Config, Eai, literal};
+use crate::{Config, Eai, HostFamilies, literal};
 
 /// The address family that a look-up asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Question<'a> {
 /// What the host says of itself and of the name in question.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Facts {
-    /// Whether `/etc/hosts` has a v4 and a v6 address for the name.
-    pub in_hosts: (bool, bool),
+    /// What `/etc/hosts` has for the name.
+    pub in_hosts: HostFamilies,
     /// Whether the name is the host's own, gethostname(2).
     pub is_own_name: bool,
 }
@@ -48,6 +48,8 @@ pub enum Plan {
     Pass,
     /// By libc, asked for this family alone: for the other it would ask DNS.
     PassAs(Family),
+    /// With this address of `/etc/hosts`, v4-mapped: libc would ask DNS for a v6 address first.
+    Mapped(Ipv4Addr),
     /// With fake addresses of these families (v6 before v4, DESIGN §2).
     Fake {
         /// A v6 address.
@@ -97,7 +99,7 @@ pub fn plan(
         return Plan::Pass;
     }
     let name = question.name.strip_suffix(b".").unwrap_or(question.name);
-    if let Some(plan) = plan_for_hosts(question.asked, facts.in_hosts) {
+    if let Some(plan) = plan_for_hosts(question, facts.in_hosts) {
         return plan;
     }
     if !is_host_name(name) {
@@ -109,7 +111,7 @@ pub fn plan(
         let (v6, v4) = wanted(question.asked);
         return Plan::Loopback { v6, v4 };
     }
-    if facts.in_hosts != (false, false) {
+    if facts.in_hosts != HostFamilies::default() {
         // A name of this host's own file means nothing at the gateway.
         return Plan::Fail(Eai::NONAME);
     }
@@ -202,13 +204,16 @@ fn plan_for_literal(question: &Question<'_>) -> Option<Plan> {
 }
 
 /// A name in `/etc/hosts` is libc's business, as far as the file has the family that is asked for.
-fn plan_for_hosts(asked: Asked, (v4, v6): (bool, bool)) -> Option<Plan> {
-    match (asked, v4, v6) {
-        (Asked::Any, true, true)
-        | (Asked::Only(Family::V4), true, _)
+fn plan_for_hosts(question: &Question<'_>, in_hosts: HostFamilies) -> Option<Plan> {
+    match (question.asked, in_hosts.v4, in_hosts.has_v6) {
+        (Asked::Any, Some(_), true)
+        | (Asked::Only(Family::V4), Some(_), _)
         | (Asked::Only(Family::V6), _, true) => Some(Plan::Pass),
-        (Asked::Any, true, false) => Some(Plan::PassAs(Family::V4)),
-        (Asked::Any, false, true) => Some(Plan::PassAs(Family::V6)),
+        (Asked::Any, Some(_), false) => Some(Plan::PassAs(Family::V4)),
+        (Asked::Any, None, true) => Some(Plan::PassAs(Family::V6)),
+        (Asked::Only(Family::V6), Some(v4), false) if question.is_v4_mapped => {
+            Some(Plan::Mapped(v4))
+        }
         (Asked::Any | Asked::Only(_), _, _) => None,
     }
 }
@@ -326,23 +331,30 @@ mod tests {
 
     #[test]
     fn names_in_the_hosts_file_never_reach_dns() {
-        let ask = |asked, in_hosts| {
+        let address = Ipv4Addr::new(192, 0, 2, 7);
+        let ask = |question: &Question<'_>, has_v4: bool, has_v6| {
             let facts = Facts {
-                in_hosts,
+                in_hosts: HostFamilies {
+                    v4: has_v4.then_some(address),
+                    has_v6,
+                },
                 is_own_name: false,
             };
-            plan(
-                &question("printer", asked),
-                &facts,
-                &Config::default(),
-                || (true, true),
-            )
+            plan(question, &facts, &Config::default(), || (true, true))
         };
-        assert_eq!(ask(Asked::Any, (true, true)), Plan::Pass);
-        assert_eq!(ask(Asked::Any, (true, false)), Plan::PassAs(Family::V4));
-        assert_eq!(ask(Asked::Any, (false, true)), Plan::PassAs(Family::V6));
-        assert_eq!(ask(V4, (true, false)), Plan::Pass);
-        assert_eq!(ask(V6, (true, false)), Plan::Fail(Eai::NONAME));
+        let any = question("printer", Asked::Any);
+        assert_eq!(ask(&any, true, true), Plan::Pass);
+        assert_eq!(ask(&any, true, false), Plan::PassAs(Family::V4));
+        assert_eq!(ask(&any, false, true), Plan::PassAs(Family::V6));
+        assert_eq!(ask(&question("printer", V4), true, false), Plan::Pass);
+        let v6 = question("printer", V6);
+        assert_eq!(ask(&v6, true, false), Plan::Fail(Eai::NONAME));
+        let mapped = Question {
+            is_v4_mapped: true,
+            ..v6
+        };
+        assert_eq!(ask(&mapped, true, false), Plan::Mapped(address));
+        assert_eq!(ask(&mapped, true, true), Plan::Pass);
     }
 
     /// RFC 6761 §6.3.
@@ -361,7 +373,7 @@ mod tests {
         }
         assert_eq!(planned(&question("notlocalhost", V4)), FAKE_V4);
         let own = Facts {
-            in_hosts: (false, false),
+            in_hosts: HostFamilies::default(),
             is_own_name: true,
         };
         let plan = plan(

@@ -15,9 +15,12 @@ use fake_dns::{Connection, Family};
 pub struct View {
     /// The address that the application connected to, and its socket's family.
     pub connection: Connection,
-    /// The index of its handshake, which is another's once it has long been over.
+    /// The index of its handshake, which is another's once it has long been over; or [`HELD`].
     pub handshake: u16,
 }
+
+/// In place of a handshake's index: a datagram socket that only the application takes for connected.
+pub const HELD: u16 = u16::MAX;
 
 /// One descriptor's row. Zeroed memory is a plain one.
 #[derive(Debug, Default)]
@@ -112,6 +115,12 @@ impl Row {
             connection: Connection { asked, family },
             handshake,
         })
+    }
+
+    /// Whether this is a datagram socket that only the application takes for connected.
+    #[must_use]
+    pub fn is_held(&self, cookie: u64) -> bool {
+        self.view(cookie).is_some_and(|view| view.handshake == HELD)
     }
 
     /// A handshake begins: whatever the row said of an earlier socket is gone.
@@ -288,7 +297,7 @@ mod tests {
         let rows: &'static [Row] = Vec::leak((0..4).map(|_| Row::default()).collect());
         let sockets = Sockets::new(rows);
         let connection = connection("192.0.2.1:80");
-        rows[1].begin(9, connection, u16::MAX, true);
+        rows[1].begin(9, connection, 5, true);
         assert!(rows[1].registered(Registration {
             set: 0,
             events: 1,
@@ -300,7 +309,7 @@ mod tests {
             rows[3].view(9),
             Some(View {
                 connection,
-                handshake: u16::MAX
+                handshake: 5
             })
         );
         assert_eq!(rows[3].registrations().count(), 0);

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 
 use fake_dns::{Connection, Family};
 use socks_client::{
-    Clock, Errno, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts, Stage, Standing,
-    View, decide, is_local,
+    Clock, Errno, HELD, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts, Stage,
+    Standing, View, decide, is_local,
 };
 
 use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
-use crate::sys::io;
+use crate::sys::io::{self, Facts};
 
 impl State {
     /// Decides where `asked` leads.
@@ -56,6 +56,9 @@ impl State {
                 return Start::PassTo(mapped(asked));
             }
             Route::Direct => {
+                if let Some(row) = row.filter(|row| row.is_held(facts.cookie)) {
+                    row.clear();
+                }
                 self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
                 return Start::Pass;
             }
@@ -66,6 +69,7 @@ impl State {
                 );
                 return Start::Fail(errno);
             }
+            Route::Hold => return self.hold(fd, facts, row, asked),
             Route::Relay(relay) => relay,
         };
         // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
@@ -131,6 +135,31 @@ impl State {
             Driven::Wants(..) | Driven::Over(Ok(())) => Start::Fail(Errno::STILL_CONNECTING),
             Driven::Over(Err(errno)) => Start::Fail(errno),
         }
+    }
+
+    /// The kernel's datagram socket is left unconnected, so that nothing can go out by it, whatever sends: only its
+    /// port is taken, as connect(2) does.
+    fn hold(&self, fd: c_int, facts: Facts, row: Option<&Row>, asked: SocketAddr) -> Start {
+        let (Some(row), Some(_)) = (row, self.process.own()) else {
+            return Start::Fail(Errno::NO_STATE);
+        };
+        io::dissolve(fd);
+        io::bind_to_any(fd, facts.family);
+        // A v4 address on a v6 socket is a v4-mapped one (ipv6(7)); the rest as getpeername(2) gives it.
+        let asked = match facts.family {
+            Family::V4 => asked,
+            Family::V6 => mapped(asked),
+        };
+        let connection = Connection {
+            asked: SocketAddr::new(asked.ip(), asked.port()),
+            family: facts.family,
+        };
+        row.begin(facts.cookie, connection, HELD, false);
+        self.log(
+            LogLevel::Warn,
+            format_args!("connect {asked}: a datagram socket, and none is relayed"),
+        );
+        Start::Done
     }
 
     /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the

@@ -34,6 +34,8 @@ pub(crate) enum Start {
     /// libc's own connect is called with this address: the kernel's socket is AF_INET6 where the
     /// application's is AF_INET.
     PassTo(SocketAddr),
+    /// The call ends with 0.
+    Done,
     /// The call ends with this errno.
     Fail(Errno),
     /// Turns follow.
@@ -162,6 +164,13 @@ impl State {
             (SocketAddr::V4(_), Family::V6) if io::is_bound_to_v6(call.fd) => {
                 match self.swap(call) {
                     Ok(()) => mapped(address),
+                    Err(errno) => return self.no_socket(call, errno),
+                }
+            }
+            // One bound to a v4-mapped address speaks v4 alone.
+            (SocketAddr::V6(_), Family::V6) if io::is_bound_to_v4(call.fd) => {
+                match self.swap(call) {
+                    Ok(()) => address,
                     Err(errno) => return self.no_socket(call, errno),
                 }
             }

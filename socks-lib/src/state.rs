@@ -88,6 +88,7 @@ impl State {
             Plan::Pass => Answer::Pass,
             Plan::PassAs(family) => Answer::PassAs(family),
             Plan::Fail(eai) => Answer::Fail(eai),
+            Plan::Mapped(v4) => Answer::Addresses([Some(v4.to_ipv6_mapped().into()), None]),
             Plan::Loopback { v6, v4 } => Answer::Addresses([
                 v6.then_some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
                 v4.then_some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),

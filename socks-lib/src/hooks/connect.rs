@@ -72,6 +72,7 @@ pub(crate) fn dial(fd: c_int, asked: SocketAddr) -> Option<Result<(), Errno>> {
                 Err(Errno(errno::get()))
             });
         }
+        Start::Done => return Some(Ok(())),
         Start::Fail(error) => return Some(Err(error)),
         Start::Dial(call) => call,
     };

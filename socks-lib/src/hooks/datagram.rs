@@ -119,7 +119,9 @@ unsafe extern "C-unwind" fn sendmmsg(
         return -1;
     }
     // SAFETY: the application's own arguments, cut to the messages that may go.
-    unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) }
+    let sent = unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) };
+    // As it came: a c_int.
+    c_int::try_from(tell(fd, ssize_t::try_from(sent).unwrap_or(-1))).unwrap_or(-1)
 }
 
 fn addressed(fd: c_int, flags: c_int, name: Given) -> Addressed {
@@ -169,6 +171,7 @@ impl State {
                         );
                         Addressed::Fail(errno)
                     }
+                    Route::Hold => Addressed::Fail(Errno::FAIL_CLOSED),
                     Route::Direct | Route::Relay(_) => Addressed::Pass,
                 }
             }

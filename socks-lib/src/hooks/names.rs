@@ -9,7 +9,7 @@
 )]
 
 use std::ffi::{c_int, c_void};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::Family;
 use libc::{sockaddr, socklen_t};
@@ -39,6 +39,10 @@ redhook::hook! {
     unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int => socks6_getpeername {
         let room = room(len);
         let result = next::GETPEERNAME.get()(fd, addr, len);
+        if result < 0 && errno::get() == libc::ENOTCONN && !addr.is_null() && !len.is_null() {
+            let held = enter(Told::Kernels, Told::Kernels, |state| state.held_name(fd));
+            return told(result, held, addr, room, len);
+        }
         told(result, enter_if(result, |state| state.peer_name(fd)), addr, room, len)
     }
 }
@@ -133,12 +137,32 @@ impl State {
         }
     }
 
+    pub(crate) fn is_held(&self, fd: c_int) -> bool {
+        let row = io::cookie(fd).and_then(|cookie| Some((cookie, self.sockets.row(fd)?)));
+        row.is_some_and(|(cookie, row)| row.is_held(cookie))
+    }
+
+    /// What a datagram socket is as if connected to, which the kernel knows nothing of.
+    fn held_name(&self, fd: c_int) -> Told {
+        if self.is_held(fd) {
+            self.peer_name(fd)
+        } else {
+            Told::Kernels
+        }
+    }
+
     /// A swapped socket's own address cannot be said in the application's family: the first address of
     /// the fake range, which is no name's, with the true port (RFC 3089 §5).
     fn own_name(&self, fd: c_int) -> Told {
-        let Some(local) = io::local(fd).filter(SocketAddr::is_ipv6) else {
+        let Some(local) = io::local(fd) else {
             return Told::Kernels;
         };
+        if local.ip().is_unspecified() && self.is_held(fd) {
+            return self.held_own_name(local);
+        }
+        if local.is_ipv4() {
+            return Told::Kernels;
+        }
         let is_v4s = self.is_swapped(fd)
             || self
                 .socket(fd)
@@ -150,6 +174,20 @@ impl State {
             v4 if v4.is_ipv4() => v4,
             any if any.is_unspecified() => std::net::Ipv4Addr::UNSPECIFIED.into(),
             _ => self.table.pool().own(Family::V4),
+        };
+        Told::Name(SocketAddr::new(address, local.port()))
+    }
+
+    /// As a stream socket's: the address on the way to the gateway.
+    fn held_own_name(&self, local: SocketAddr) -> Told {
+        let gateway = self.candidates.first().map(|candidate| candidate.address);
+        let Some(source) = gateway.and_then(io::source_towards) else {
+            return Told::Kernels;
+        };
+        let address = match (source, local.is_ipv4()) {
+            (IpAddr::V6(_), true) => self.table.pool().own(Family::V4),
+            (IpAddr::V4(v4), false) => v4.to_ipv6_mapped().into(),
+            _ => source,
         };
         Told::Name(SocketAddr::new(address, local.port()))
     }

@@ -66,7 +66,7 @@ impl State {
             .hosts
             .read()
             .map(|hosts| hosts.families_of(rustix::system::uname().nodename().to_bytes()));
-        in_hosts.is_some_and(|(v4, _)| v4)
+        in_hosts.is_some_and(|families| families.v4.is_some())
             || File::open(Path::new("/etc/hostid"), OFlags::RDONLY).is_ok()
     }
 }

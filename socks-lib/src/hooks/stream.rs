@@ -68,10 +68,16 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     }
 }
 
-/// The errno of the destination in place of the kernel's, if this is a handshake that failed.
+/// The errno of the destination in place of the kernel's, if this is a handshake that failed; and the one for
+/// what a datagram socket sends that only the program takes for connected.
 pub(crate) fn tell(fd: c_int, result: ssize_t) -> ssize_t {
-    if result < 0
-        && FAILED.is_any()
+    if result >= 0 {
+        return result;
+    }
+    if errno::get() == libc::EDESTADDRREQ && enter(false, true, |state| state.is_held(fd)) {
+        errno::set(Errno::FAIL_CLOSED.0);
+    }
+    if FAILED.is_any()
         && errno::get() == libc::ECONNREFUSED
         && let Some(Errno(value)) = enter(None, None, |state| state.take_failure(fd))
     {

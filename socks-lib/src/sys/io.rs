@@ -6,12 +6,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use fake_dns::Family;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno as Raw;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::time::ClockId;
 use socks_client::{Clock, Errno, Kind};
+
+use crate::sys::file::File;
 
 /// Families that connect by sockaddr_in and are not TCP's or UDP's: AF_SMC and AF_RDS.
 const ALSO_IP: [c_int; 2] = [43, libc::AF_RDS];
@@ -92,6 +94,11 @@ pub(crate) fn is_connected(fd: c_int) -> bool {
 pub(crate) fn is_bound_to_v6(fd: c_int) -> bool {
     let local = local(fd).filter(|local| local.port() != 0 && !local.ip().to_canonical().is_ipv4());
     local.is_some_and(|local| !local.ip().is_unspecified() || is_v6only(fd))
+}
+
+/// Whether the program has bound an AF_INET6 socket to a v4-mapped address.
+pub(crate) fn is_bound_to_v4(fd: c_int) -> bool {
+    local(fd).is_some_and(|local| local.is_ipv6() && local.ip().to_canonical().is_ipv4())
 }
 
 /// Whether connect() is EISCONN for it, whatever the address.
@@ -218,6 +225,30 @@ pub(crate) fn peer(fd: c_int) -> Option<SocketAddr> {
 
 pub(crate) fn local(fd: c_int) -> Option<SocketAddr> {
     SocketAddr::try_from(with(fd, |fd| rustix::net::getsockname(fd)).ok()?).ok()
+}
+
+/// Takes a port for a socket that has none, as connect(2) does.
+pub(crate) fn bind_to_any(fd: c_int, family: Family) {
+    let any: IpAddr = match family {
+        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // EINVAL: it has been bound before.
+    let _bound = with(fd, |fd| rustix::net::bind(fd, &SocketAddr::new(any, 0)));
+}
+
+/// The address of this host that packets to `to` leave from.
+pub(crate) fn source_towards(to: SocketAddr) -> Option<IpAddr> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let (datagram, cloexec) = (SocketType::DGRAM, SocketFlags::CLOEXEC);
+    let socket = rustix::net::socket_with(family, datagram, cloexec, None)
+        .map(File::new)
+        .ok()?;
+    rustix::net::connect(&socket, &to).ok()?;
+    Some(local(socket.as_fd().as_raw_fd())?.ip())
 }
 
 pub(crate) fn now() -> Clock {
