@@ -81,8 +81,7 @@ fn out_of_descriptors_accept_pauses_and_goes_on() {
 #[test]
 fn out_of_threads_clients_wait_and_the_gateway_goes_on() {
     if !rustix::process::getuid().is_root() {
-        eprintln!("skipped: only root can become a user whose threads can be counted");
-        return;
+        return testkit::skipped("only root can become a user whose threads can be counted");
     }
     // A user without other processes, who must be able to reach the binary.
     let user = 60_000 + std::process::id() % 5_000;
