@@ -1,6 +1,6 @@
 //! Clients that we did not write.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::process::Command;
 
 use gateway::Users;
