@@ -115,6 +115,14 @@ pub(crate) struct SettingsArgs {
     #[arg(long, value_name = "PATH|private")]
     pub(crate) table: Option<PathBuf>,
 
+    /// Reach a destination directly, by the gateway, or not: "direct|relay|reject TARGET [PORTS] [tcp|udp]"
+    ///
+    /// TARGET is a name, .NAME for all below it too, a pattern with *, an address, a network, or * for
+    /// all but this host. Repeat for several: the first that matches decides. They come before those of
+    /// the configuration.
+    #[arg(long = "rule", value_name = "RULE")]
+    pub(crate) rules: Vec<String>,
+
     /// What the shim logs, and where: error, warn, info or debug; then stderr, file:PATH or fd:N
     #[arg(long, value_name = "LEVEL[,DEST]", conflicts_with = "verbose")]
     pub(crate) log: Option<String>,

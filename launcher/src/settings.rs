@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use socks_client::{Config, Gateway, GatewayHost, Secret, Variables};
+use socks_client::{Config, Gateway, GatewayHost, Rule, Secret, Variables};
 
 use crate::args::SettingsArgs;
 use crate::error::LaunchError;
@@ -20,14 +20,16 @@ use crate::say::say;
 
 /// What the launcher takes over into the flat file, and so out of the environment. SOCKS6_CONFIG
 /// is replaced.
-pub(crate) const VARIABLES: [&str; 6] = [
+pub(crate) const VARIABLES: [&str; 7] = [
     "SOCKS6_GATEWAY",
     "SOCKS6_USER",
     "SOCKS6_PASSWORD",
     "SOCKS6_PASSWORD_FILE",
     "SOCKS6_TABLE",
     "SOCKS6_LOG",
+    NO_PROXY,
 ];
+const NO_PROXY: &str = "SOCKS6_NO_PROXY";
 pub(crate) const CONFIG_VARIABLE: &str = "SOCKS6_CONFIG";
 
 /// What a run is to be like.
@@ -61,6 +63,7 @@ struct Layer {
     password_file: Option<At<PathBuf>>,
     table: Option<At<PathBuf>>,
     log: Option<At<String>>,
+    rules: Vec<At<String>>,
 }
 
 /// A configuration file: TOML's settings as a layer, or a flat file's text, whose keys the shim's
@@ -145,6 +148,11 @@ impl Layer {
                 (None, Some(level)) => Some(at(format!("{level},stderr"), "--verbose")),
                 (None, None) => None,
             },
+            rules: args
+                .rules
+                .iter()
+                .map(|rule| at(rule.clone(), "--rule"))
+                .collect(),
         }
     }
 
@@ -163,11 +171,13 @@ impl Layer {
             password_file: path("SOCKS6_PASSWORD_FILE"),
             table: path("SOCKS6_TABLE"),
             log: text("SOCKS6_LOG")?,
+            rules: no_proxy(text(NO_PROXY)?)?,
         })
     }
 
     /// This layer, and below it the other.
-    fn over(self, mut below: Self) -> Self {
+    fn over(mut self, mut below: Self) -> Self {
+        self.rules.append(&mut below.rules);
         if self.gateway.is_some() {
             below.drop_login();
         }
@@ -182,6 +192,7 @@ impl Layer {
             password_file: self.password_file.or(below.password_file),
             table: self.table.or(below.table),
             log: self.log.or(below.log),
+            rules: self.rules,
         }
     }
 
@@ -208,8 +219,13 @@ impl Layer {
             password_file: text(&self.password_file)?,
             table: text(&self.table)?,
             log: self.log.as_ref().map(|at| at.value.clone()),
+            no_proxy: None,
         };
-        let config = Config::build(Some(flat), &variables).map_err(|error| {
+        let mut rules = Vec::new();
+        for At { value, place } in &self.rules {
+            rules.push(Rule::parse(value).or_else(|what| wrong(place, &what))?);
+        }
+        let mut config = Config::build(Some(flat), &variables).map_err(|error| {
             let line = error
                 .place
                 .strip_prefix("line ")
@@ -227,6 +243,7 @@ impl Layer {
                 what: error.what,
             }
         })?;
+        config.rules.precede(rules);
         if let Some(path) = config.password_file.clone() {
             // It stays in its file; the shim reads it there. But what is wrong is said now.
             let password = fs::read(&path).map_err(LaunchError::file(&path))?;
@@ -308,6 +325,18 @@ impl Base {
             .map(|line| if is_login(line) { "" } else { line });
         self.flat = lines.collect::<Vec<_>>().join("\n");
     }
+}
+
+/// The rules that a list of what needs no proxy stands for.
+fn no_proxy(list: Option<At<String>>) -> Result<Vec<At<String>>, LaunchError> {
+    let Some(At { value, place }) = list else {
+        return Ok(Vec::new());
+    };
+    let rules = Rule::parse_no_proxy(&value).or_else(|what| wrong(&place, &what))?;
+    Ok(rules
+        .iter()
+        .map(|rule| at(rule.to_string(), &place))
+        .collect())
 }
 
 /// Host names become addresses: the shim would have to ask DNS from within the program.

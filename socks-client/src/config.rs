@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use fake_dns::Ranges;
 
+use crate::{Rule, Rules};
+
 /// RFC 1928 names no port below 1024; 1080 is the one registered for SOCKS.
 const SOCKS_PORT: u16 = 1080;
 /// RFC 1929 §2: ULEN and PLEN are one octet.
@@ -25,6 +27,8 @@ pub struct Config {
     pub ranges: Ranges,
     /// Which families a look-up for any family is answered with.
     pub families: Families,
+    /// What is reached directly, through a gateway, or not at all.
+    pub rules: Rules,
     /// What is logged, and where.
     pub log: Option<Log>,
     /// The configuration is bad: fail closed.
@@ -162,6 +166,8 @@ pub struct Variables {
     pub table: Option<String>,
     /// `SOCKS6_LOG`
     pub log: Option<String>,
+    /// `SOCKS6_NO_PROXY`
+    pub no_proxy: Option<String>,
 }
 
 /// The settings before they are put together: (place, text), the variable's or the file's.
@@ -176,6 +182,8 @@ struct Settings<'a> {
     range_v4: Option<(String, &'a str)>,
     range_v6: Option<(String, &'a str)>,
     families: Option<(String, &'a str)>,
+    rules: Vec<(String, &'a str)>,
+    no_proxy: Option<&'a str>,
 }
 
 impl Config {
@@ -253,6 +261,10 @@ impl<'a> Settings<'a> {
                 }
                 continue;
             }
+            if key == "rule" {
+                settings.rules.push((place, value));
+                continue;
+            }
             let slot = match key {
                 "gateway" => &mut settings.gateway,
                 "user" => &mut settings.user,
@@ -286,6 +298,7 @@ impl<'a> Settings<'a> {
         );
         set(&mut self.table, "SOCKS6_TABLE", &variables.table);
         set(&mut self.log, "SOCKS6_LOG", &variables.log);
+        self.no_proxy = variables.no_proxy.as_deref();
         if let Some(password) = &variables.password {
             self.password = Some(("SOCKS6_PASSWORD".to_owned(), &password.0));
             self.password_file = None;
@@ -342,6 +355,13 @@ impl<'a> Settings<'a> {
                 "both" => Families::Both,
                 _ => return error(&place, "expected v4, v6 or both"),
             };
+        }
+        for (place, text) in self.rules {
+            config.rules.push(at(&place, Rule::parse(text))?);
+        }
+        if let Some(text) = self.no_proxy {
+            let rules = at("SOCKS6_NO_PROXY", Rule::parse_no_proxy(text))?;
+            config.rules.precede(rules);
         }
         if let Some((place, text)) = self.log {
             config.log = Some(at(&place, Log::parse(text))?);

@@ -1,11 +1,11 @@
 //! The address of a connect() → which Destination, or none of our business (RFC 3089 §3, steps 4–5).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use fake_dns::{Family, Table};
+use fake_dns::{Family, Name, Table};
 use socks_wire::{Address, Destination, Fqdn};
 
-use crate::{Config, Errno, literal};
+use crate::{Action, Config, DirectNames, Errno, Place, Protocol, literal};
 
 /// The port of DNS (RFC 1035 §4.2). What goes there is a name on its way out.
 const DOMAIN_PORT: u16 = 53;
@@ -61,7 +61,13 @@ pub enum Route {
 
 /// Decides where `asked` leads from a socket with these facts.
 #[must_use]
-pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Table) -> Route {
+pub fn decide(
+    facts: SocketFacts,
+    asked: SocketAddr,
+    config: &Config,
+    table: &Table,
+    direct_names: &DirectNames,
+) -> Route {
     let address = asked.ip().to_canonical();
     let asked_family = if asked.is_ipv4() {
         Family::V4
@@ -77,16 +83,26 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
     if is_other || (is_mapped && facts.is_v6only) {
         return Route::Direct;
     }
-    // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
-    let is_fake = table.pool().contains(address) && !address.is_unspecified();
-    if !is_fake && is_local(address) {
-        // A resolver on loopback would carry names out (DESIGN §2, "Port 53").
-        let is_resolver = asked.port() == DOMAIN_PORT;
-        return if is_resolver {
-            Route::Refuse(Errno::FAIL_CLOSED)
-        } else {
-            Route::Direct
-        };
+    let Some(relay) = relay_to(asked, table) else {
+        return Route::Refuse(Errno::NO_ROW);
+    };
+    let is_fake = relay.slot.is_some();
+    match ruled(facts.kind, &relay, config, table, direct_names) {
+        // Its real address was never looked up, in this process at least.
+        Some(Action::Direct) if is_fake => return Route::Refuse(Errno::NO_ADDRESS),
+        Some(Action::Direct) => return Route::Direct,
+        Some(Action::Reject) => return Route::Refuse(Errno::REJECTED),
+        Some(Action::Relay) => {}
+        None if !is_fake && is_local(address) => {
+            // A resolver on loopback would carry names out (DESIGN §2, "Port 53").
+            let is_resolver = asked.port() == DOMAIN_PORT;
+            return if is_resolver {
+                Route::Refuse(Errno::FAIL_CLOSED)
+            } else {
+                Route::Direct
+            };
+        }
+        None => {}
     }
     if facts.kind == Kind::Other || address.is_multicast() || is_broadcast(address) {
         return Route::Refuse(Errno::FAIL_CLOSED);
@@ -94,20 +110,6 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
     if !is_stream && asked.port() == DOMAIN_PORT {
         return Route::Refuse(Errno::FAIL_CLOSED);
     }
-    let relay = if is_fake {
-        match relay_by_name(address, asked.port(), table) {
-            Some(relay) => relay,
-            None => return Route::Refuse(Errno::NO_ROW),
-        }
-    } else {
-        Relay {
-            destination: Destination {
-                address: Address::Ip(address),
-                port: asked.port(),
-            },
-            slot: None,
-        }
-    };
     if config.is_broken || config.gateways.is_empty() {
         return Route::Refuse(Errno::NO_GATEWAY);
     }
@@ -115,6 +117,66 @@ pub fn decide(facts: SocketFacts, asked: SocketAddr, config: &Config, table: &Ta
         return Route::Hold;
     }
     Route::Relay(relay)
+}
+
+/// What a relay of `asked` would ask the gateway for, whatever the rules; `None` for a fake address
+/// without a name.
+#[must_use]
+pub fn relay_to(asked: SocketAddr, table: &Table) -> Option<Relay> {
+    let address = asked.ip().to_canonical();
+    // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
+    if table.pool().contains(address) && !address.is_unspecified() {
+        return relay_by_name(address, asked.port(), table);
+    }
+    let destination = Destination {
+        address: Address::Ip(reached(address)),
+        port: asked.port(),
+    };
+    Some(Relay {
+        destination,
+        slot: None,
+    })
+}
+
+/// What the rules say of a destination.
+fn ruled(
+    kind: Kind,
+    relay: &Relay,
+    config: &Config,
+    table: &Table,
+    direct_names: &DirectNames,
+) -> Option<Action> {
+    let Destination { address, port } = &relay.destination;
+    let looked_up;
+    let (name, address) = match address {
+        Address::Fqdn(name) => (Some(name.as_bytes()), None),
+        Address::Ip(address) => {
+            looked_up = direct_names
+                .slot_of(*address)
+                .and_then(|slot| table.lookup(table.pool().address(slot, Family::V4)));
+            (looked_up.as_ref().map(Name::as_bytes), Some(*address))
+        }
+    };
+    config.rules.action(&Place {
+        name,
+        address,
+        port: *port,
+        protocol: match kind {
+            Kind::Stream => Some(Protocol::Tcp),
+            Kind::Datagram => Some(Protocol::Udp),
+            Kind::Other => None,
+        },
+    })
+}
+
+/// connect(2) to INADDR_ANY or in6addr_any reaches loopback.
+#[must_use]
+pub fn reached(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
+    }
 }
 
 /// The name behind a fake address; never the fake address itself, which means nothing elsewhere.
@@ -148,6 +210,7 @@ fn is_broadcast(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Rule, Rules};
     use fake_dns::Ranges;
 
     fn facts(family: Family) -> SocketFacts {
@@ -169,6 +232,10 @@ mod tests {
         Table::private(&Ranges::default()).unwrap()
     }
 
+    fn no_names() -> DirectNames {
+        DirectNames::new(&Rules::default())
+    }
+
     fn route(asked: &str) -> Route {
         let asked: SocketAddr = asked.parse().unwrap();
         let family = if asked.is_ipv4() {
@@ -176,7 +243,7 @@ mod tests {
         } else {
             Family::V6
         };
-        decide(facts(family), asked, &config(), &table())
+        decide(facts(family), asked, &config(), &table(), &no_names())
     }
 
     /// RFC 3089 §3, steps 4 and 5.
@@ -186,7 +253,13 @@ mod tests {
         let name = Fqdn::new(b"www.example").unwrap();
         for family in [Family::V4, Family::V6] {
             let fake = table.fake(b"WWW.example.", family).unwrap();
-            let route = decide(facts(family), SocketAddr::new(fake, 80), &config(), &table);
+            let route = decide(
+                facts(family),
+                SocketAddr::new(fake, 80),
+                &config(),
+                &table,
+                &no_names(),
+            );
             let Route::Relay(relay) = route else {
                 panic!("{route:?}")
             };
@@ -208,14 +281,17 @@ mod tests {
         };
         let asked = SocketAddr::new(fake.to_ipv6_mapped().into(), 80);
         assert!(matches!(
-            decide(facts(Family::V6), asked, &config(), &table),
+            decide(facts(Family::V6), asked, &config(), &table, &no_names()),
             Route::Relay(_)
         ));
         let only = SocketFacts {
             is_v6only: true,
             ..facts(Family::V6)
         };
-        assert_eq!(decide(only, asked, &config(), &table), Route::Direct);
+        assert_eq!(
+            decide(only, asked, &config(), &table, &no_names()),
+            Route::Direct
+        );
     }
 
     /// "A fake address without a row is EHOSTUNREACH, never sent as a literal."
@@ -235,6 +311,7 @@ mod tests {
             SocketAddr::new(fake, 22),
             &config(),
             &table,
+            &no_names(),
         );
         let Route::Relay(relay) = route else {
             panic!("{route:?}")
@@ -281,7 +358,15 @@ mod tests {
             kind: Kind::Datagram,
             ..facts(Family::V4)
         };
-        let to = |asked: &str| decide(datagram, asked.parse().unwrap(), &config(), &table());
+        let to = |asked: &str| {
+            decide(
+                datagram,
+                asked.parse().unwrap(),
+                &config(),
+                &table(),
+                &no_names(),
+            )
+        };
         assert_eq!(to("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
         assert_eq!(to("127.0.0.1:5353"), Route::Direct);
         assert_eq!(to("192.0.2.1:123"), Route::Hold);
@@ -292,7 +377,15 @@ mod tests {
     #[test]
     fn without_a_gateway_nothing_leaves_the_host() {
         let none = Config::default();
-        let to = |asked: &str| decide(facts(Family::V4), asked.parse().unwrap(), &none, &table());
+        let to = |asked: &str| {
+            decide(
+                facts(Family::V4),
+                asked.parse().unwrap(),
+                &none,
+                &table(),
+                &no_names(),
+            )
+        };
         assert_eq!(to("192.0.2.5:80"), Route::Refuse(Errno::NO_GATEWAY));
         assert_eq!(to("127.0.0.1:80"), Route::Direct);
     }
@@ -301,7 +394,7 @@ mod tests {
     fn a_socket_of_the_other_family_is_the_kernels_business() {
         let asked = "192.0.2.5:80".parse().unwrap();
         assert_eq!(
-            decide(facts(Family::V6), asked, &config(), &table()),
+            decide(facts(Family::V6), asked, &config(), &table(), &no_names()),
             Route::Direct
         );
     }
@@ -315,7 +408,10 @@ mod tests {
         };
         let asked = "192.0.2.5:53".parse().unwrap();
         let refused = Route::Refuse(Errno::FAIL_CLOSED);
-        assert_eq!(decide(facts, asked, &config(), &table()), refused);
+        assert_eq!(
+            decide(facts, asked, &config(), &table(), &no_names()),
+            refused
+        );
     }
 
     /// The RFC's own example of a range holds 0.0.0.0, which connect(2) takes for loopback.
@@ -327,8 +423,73 @@ mod tests {
         };
         let table = Table::private(&ranges).unwrap();
         let fake = table.fake(b"a.example", Family::V4).unwrap();
-        let to = |asked| decide(facts(Family::V4), asked, &config(), &table);
+        let to = |asked| decide(facts(Family::V4), asked, &config(), &table, &no_names());
         assert!(matches!(to(SocketAddr::new(fake, 80)), Route::Relay(_)));
         assert_eq!(to("0.0.0.0:80".parse().unwrap()), Route::Direct);
+    }
+
+    fn ruled_by(lines: &[&str]) -> Config {
+        let mut config = config();
+        for line in lines {
+            config.rules.push(Rule::parse(line).unwrap());
+        }
+        config
+    }
+
+    #[test]
+    fn rules_come_before_the_defaults() {
+        let config = ruled_by(&[
+            "reject .bad.example",
+            "direct 10.0.0.0/8",
+            "direct 192.0.2.53 53",
+            "relay 127.0.0.0/8 tcp",
+            "direct 224.0.0.0/4",
+        ]);
+        let table = table();
+        let bad = table.fake(b"www.bad.example", Family::V4).unwrap();
+        let to = |kind, asked: &str| {
+            let facts = SocketFacts {
+                kind,
+                ..facts(Family::V4)
+            };
+            decide(facts, asked.parse().unwrap(), &config, &table, &no_names())
+        };
+        let (tcp, udp) = (Kind::Stream, Kind::Datagram);
+        assert_eq!(
+            to(tcp, &format!("{bad}:80")),
+            Route::Refuse(Errno::REJECTED)
+        );
+        assert_eq!(to(tcp, "10.1.1.1:80"), Route::Direct);
+        assert_eq!(to(Kind::Other, "10.1.1.1:0"), Route::Direct);
+        assert_eq!(to(udp, "192.0.2.53:53"), Route::Direct);
+        assert_eq!(to(udp, "224.0.0.251:5353"), Route::Direct);
+        assert_eq!(to(udp, "127.0.0.1:80"), Route::Direct);
+        for asked in ["127.0.0.1:80", "0.0.0.0:80"] {
+            let Route::Relay(relay) = to(tcp, asked) else {
+                panic!("{asked}")
+            };
+            let loopback = Address::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            assert_eq!(relay.destination.address, loopback, "{asked}");
+        }
+    }
+
+    /// libc has looked the name up: its address goes by the name's rules. A fake has no address to go to.
+    #[test]
+    fn a_name_that_is_ruled_direct_is_reached_by_its_real_address() {
+        let config = ruled_by(&["reject .corp.example 25", "direct .corp.example"]);
+        let table = table();
+        let names = DirectNames::new(&config.rules);
+        let slot = table.register(b"host.corp.example").unwrap();
+        assert!(names.note("192.0.2.9".parse().unwrap(), slot));
+        let to = |asked: SocketAddr| decide(facts(Family::V4), asked, &config, &table, &names);
+        assert_eq!(to("192.0.2.9:80".parse().unwrap()), Route::Direct);
+        let rejected = Route::Refuse(Errno::REJECTED);
+        assert_eq!(to("192.0.2.9:25".parse().unwrap()), rejected);
+        assert!(matches!(
+            to("192.0.2.8:80".parse().unwrap()),
+            Route::Relay(_)
+        ));
+        let fake = SocketAddr::new(table.pool().address(slot, Family::V4), 80);
+        assert_eq!(to(fake), Route::Refuse(Errno::NO_ADDRESS));
     }
 }

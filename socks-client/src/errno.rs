@@ -28,6 +28,10 @@ impl Errno {
     pub const NO_GATEWAY: Self = Self(libc::ENETUNREACH);
     /// What is neither relayed nor direct (datagrams, raw sockets) fails closed with this.
     pub const FAIL_CLOSED: Self = Self(libc::ENETUNREACH);
+    /// A rule rejects the destination: as the gateway's own rules would say it (REP 02).
+    pub const REJECTED: Self = Self(libc::EACCES);
+    /// A fake address whose name is ruled direct: its real address is not known here.
+    pub const NO_ADDRESS: Self = Self(libc::EHOSTUNREACH);
     /// A panic inside the shim, contained by the gate.
     pub const BROKEN: Self = Self(libc::EIO);
     /// The connection stands already, as connect(2) says it of a connected socket.

@@ -7,6 +7,7 @@
 
 mod config;
 mod connect;
+mod direct_names;
 mod errno;
 mod handshakes;
 mod hosts;
@@ -14,6 +15,7 @@ mod literal;
 mod negotiate;
 mod pending;
 mod resolve;
+mod rules;
 mod sockets;
 mod twins;
 
@@ -21,7 +23,8 @@ pub use config::{
     Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Secret,
     TablePlace, Variables,
 };
-pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local};
+pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local, reached, relay_to};
+pub use direct_names::DirectNames;
 pub use errno::{Eai, Errno, HostErrno};
 pub use handshakes::{Handshake, Handshakes, Stage, Standing};
 pub use hosts::{HostFamilies, Hosts};
@@ -29,5 +32,6 @@ pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
 pub use pending::Pending;
 pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
+pub use rules::{Action, Place, Protocol, Rule, Rules};
 pub use sockets::{HELD, Registration, Row, Sockets, View};
 pub use twins::Twins;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use fake_dns::Family;
 
-use crate::{Config, Eai, HostFamilies, literal};
+use crate::{Action, Config, Eai, HostFamilies, Rule, literal};
 
 /// The address family that a look-up asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,11 @@ pub struct Facts {
 pub enum Plan {
     /// By libc, which needs no DNS for this one.
     Pass,
+    /// By libc, since a rule says so.
+    Direct {
+        /// Whether the rule is about the name, so that the addresses are to be noted.
+        is_by_name: bool,
+    },
     /// By libc, asked for this family alone: for the other it would ask DNS.
     PassAs(Family),
     /// With this address of `/etc/hosts`, v4-mapped: libc would ask DNS for a v6 address first.
@@ -71,7 +76,7 @@ pub enum Plan {
 /// How a look-up by address is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reverse {
-    /// By libc: the address is in `/etc/hosts`.
+    /// By libc: the address is in `/etc/hosts`, or ruled direct.
     Pass,
     /// From the mapping table: the address is a fake one.
     Table,
@@ -99,6 +104,14 @@ pub fn plan(
         return Plan::Pass;
     }
     let name = question.name.strip_suffix(b".").unwrap_or(question.name);
+    // A rule about names goes before the host's own names, a rule about everything behind them.
+    let rule = config.rules.of_name(name);
+    if let Some(plan) = rule
+        .filter(|rule| rule.is_by_name())
+        .and_then(plan_for_rule)
+    {
+        return plan;
+    }
     if let Some(plan) = plan_for_hosts(question, facts.in_hosts) {
         return plan;
     }
@@ -122,6 +135,9 @@ pub fn plan(
     if config.is_broken {
         return Plan::Fail(Eai::FAIL);
     }
+    if let Some(plan) = rule.and_then(plan_for_rule) {
+        return plan;
+    }
     match question.asked {
         Asked::Only(family) => Plan::Fake {
             v6: family == Family::V6,
@@ -144,14 +160,26 @@ pub fn plan(
 
 /// Decides who answers a look-up of the name of `address`.
 #[must_use]
-pub fn plan_reverse(address: IpAddr, is_fake: bool, is_in_hosts: bool) -> Reverse {
+pub fn plan_reverse(address: IpAddr, is_fake: bool, is_in_hosts: bool, config: &Config) -> Reverse {
     let is_any = address.to_canonical().is_unspecified();
     if is_fake && !is_any {
         Reverse::Table
-    } else if is_in_hosts {
+    } else if is_in_hosts || config.rules.is_direct(address) {
         Reverse::Pass
     } else {
         Reverse::Unknown
+    }
+}
+
+/// A rejected name is as if there were none: the program learns it at the first moment, and no
+/// address is wasted on it.
+fn plan_for_rule(rule: &Rule) -> Option<Plan> {
+    match rule.action() {
+        Action::Direct => Some(Plan::Direct {
+            is_by_name: rule.is_by_name(),
+        }),
+        Action::Reject => Some(Plan::Fail(Eai::NONAME)),
+        Action::Relay => None,
     }
 }
 
@@ -427,6 +455,38 @@ mod tests {
         assert_eq!(ask(Asked::Any, (true, true)), FAKE_BOTH);
         assert_eq!(ask(Asked::Any, (false, false)), FAKE_BOTH);
         assert_eq!(ask(V4, (false, true)), FAKE_V4);
+    }
+
+    /// "Names ruled direct go to libc"; a rule about names goes before the hosts file, `*` behind it.
+    #[test]
+    fn rules_decide_who_looks_a_name_up() {
+        let mut config = Config::default();
+        for line in ["direct .corp.example", "reject *.ads.example", "reject *"] {
+            config.rules.push(Rule::parse(line).unwrap());
+        }
+        let ask = |name, in_hosts| {
+            let facts = Facts {
+                in_hosts,
+                is_own_name: false,
+            };
+            plan(&question(name, V4), &facts, &config, || (true, true))
+        };
+        let nowhere = HostFamilies::default();
+        let in_hosts = HostFamilies {
+            v4: Some(Ipv4Addr::new(192, 0, 2, 7)),
+            has_v6: false,
+        };
+        let direct = Plan::Direct { is_by_name: true };
+        assert_eq!(ask("Host.Corp.example.", nowhere), direct);
+        assert_eq!(ask("host.corp.example", in_hosts), direct);
+        assert_eq!(ask("x.ads.example", in_hosts), Plan::Fail(Eai::NONAME));
+        assert_eq!(ask("printer", in_hosts), Plan::Pass);
+        assert_eq!(ask("www.example", nowhere), Plan::Fail(Eai::NONAME));
+        let loopback = Plan::Loopback {
+            v6: false,
+            v4: true,
+        };
+        assert_eq!(ask("localhost", nowhere), loopback);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fake_dns::{Connection, Family};
 use socks_client::{
     Clock, Errno, HELD, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts, Stage,
-    Standing, View, decide, is_local,
+    Standing, View, decide, is_local, reached, relay_to,
 };
 
 use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
@@ -43,6 +43,7 @@ impl State {
             asked,
             &self.config,
             &self.table,
+            &self.direct_names,
         );
         // A connected or listening stream is the kernel's to refuse (EISCONN), whatever the address.
         let is_stream = facts.kind == Kind::Stream;
@@ -88,7 +89,7 @@ impl State {
             return Start::Fail(errno);
         }
         // As getpeername(2) gives it: without flow information, and a scope is link-local's.
-        let asked = SocketAddr::new(asked.ip(), asked.port());
+        let asked = SocketAddr::new(reached(asked.ip()), asked.port());
         let connection = Connection { asked, family };
         let begun = self.handshakes.begin(facts.cookie, now);
         let Some((index, handshake)) = begun.and_then(|i| Some((i, self.handshakes.get(i)?)))
@@ -217,14 +218,8 @@ impl State {
         standing: &Standing,
     ) -> Option<Call> {
         let connection = view.connection;
-        let facts = SocketFacts {
-            family: connection.family,
-            kind: Kind::Stream,
-            is_v6only: false,
-        };
-        let Route::Relay(relay) = decide(facts, connection.asked, &self.config, &self.table) else {
-            return None;
-        };
+        // The rules have had their say when it began.
+        let relay = relay_to(connection.asked, &self.table)?;
         let patience = Patience {
             began: standing.began,
             ..self.patience(fd, io::now(), true)

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use fake_dns::{Table, TableError};
 use once_cell::race::OnceBox;
 use socks_client::{
-    Config, ConfigError, Gateway, GatewayHost, Handshakes, Log, LogLevel, LogTarget, Secret,
-    Sockets, TablePlace, Twins, Variables,
+    Config, ConfigError, DirectNames, Gateway, GatewayHost, Handshakes, Log, LogLevel, LogTarget,
+    Secret, Sockets, TablePlace, Twins, Variables,
 };
 
 use crate::hosts_file::HostsFile;
@@ -109,6 +109,7 @@ fn build() -> Option<State> {
         handshakes: Handshakes::new(memory::handshakes()?),
         process: Process::new()?,
         sink,
+        direct_names: DirectNames::new(&config.rules),
         config,
         candidates,
         table,
@@ -131,6 +132,7 @@ fn variables() -> Variables {
         password_file: text(c"SOCKS6_PASSWORD_FILE"),
         table: text(c"SOCKS6_TABLE"),
         log: text(c"SOCKS6_LOG"),
+        no_proxy: text(c"SOCKS6_NO_PROXY"),
     }
 }
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family, Name, Table};
 use socks_client::{
-    Config, Eai, Facts, Handshakes, LogLevel, Plan, Question, Reverse, Sockets, Twins, plan,
-    plan_reverse,
+    Config, DirectNames, Eai, Facts, Handshakes, LogLevel, Plan, Question, Reverse, Sockets, Twins,
+    plan, plan_reverse,
 };
 
 use crate::hosts_file::HostsFile;
@@ -19,6 +19,7 @@ use crate::sys::{addrinfo, io};
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) config: Config,
+    pub(crate) direct_names: DirectNames,
     pub(crate) sink: Option<Sink>,
     pub(crate) candidates: Vec<Candidate>,
     pub(crate) table: Table,
@@ -42,6 +43,8 @@ pub(crate) struct Candidate {
 pub(crate) enum Answer {
     /// libc's.
     Pass,
+    /// libc's, whose addresses are to be noted under this row of the mapping table.
+    Direct(u32),
     /// libc's, asked for this family alone.
     PassAs(Family),
     /// These addresses, v6 first.
@@ -86,6 +89,7 @@ impl State {
         };
         match plan(question, &facts, &self.config, addrinfo::own_families) {
             Plan::Pass => Answer::Pass,
+            Plan::Direct { is_by_name } => self.direct(question.name, is_by_name),
             Plan::PassAs(family) => Answer::PassAs(family),
             Plan::Fail(eai) => Answer::Fail(eai),
             Plan::Mapped(v4) => Answer::Addresses([Some(v4.to_ipv6_mapped().into()), None]),
@@ -94,6 +98,28 @@ impl State {
                 v4.then_some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
             ]),
             Plan::Fake { v6, v4 } => self.fake(question.name, v6, v4),
+        }
+    }
+
+    /// The name is kept for the rules at connect().
+    fn direct(&self, name: &[u8], is_by_name: bool) -> Answer {
+        self.log(
+            LogLevel::Debug,
+            format_args!("name {}: direct", name.escape_ascii()),
+        );
+        let slot = is_by_name.then(|| self.table.register(name));
+        // Without a row its addresses go by the rules for addresses.
+        slot.and_then(Result::ok)
+            .map_or(Answer::Pass, Answer::Direct)
+    }
+
+    /// An address that libc has given for the name of `slot`, which is ruled direct.
+    pub(crate) fn note_direct(&self, address: IpAddr, slot: u32) {
+        if !self.direct_names.note(address, slot) {
+            self.log(
+                LogLevel::Error,
+                format_args!("address {address}: too many of names ruled direct"),
+            );
         }
     }
 
@@ -131,7 +157,8 @@ impl State {
             .hosts
             .read()
             .is_some_and(|hosts| hosts.has_address(address));
-        match plan_reverse(address, self.table.pool().contains(address), is_in_hosts) {
+        let is_fake = self.table.pool().contains(address);
+        match plan_reverse(address, is_fake, is_in_hosts, &self.config) {
             Reverse::Pass => NameOf::Pass,
             Reverse::Table => self
                 .table

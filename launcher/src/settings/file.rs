@@ -22,6 +22,7 @@ struct File {
     range_v4: Option<Spanned<String>>,
     range_v6: Option<Spanned<String>>,
     families: Option<Spanned<String>>,
+    rules: Option<Vec<Spanned<String>>>,
     strict: Option<bool>,
     library: Option<PathBuf>,
 }
@@ -98,6 +99,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Base, LaunchError> {
             .log
             .map(at)
             .map(|at| at.map(|log| log_in(folder, &log))),
+        rules: file.rules.unwrap_or_default().into_iter().map(at).collect(),
     };
 
     let mut base = Base {

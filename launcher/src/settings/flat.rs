@@ -29,6 +29,7 @@ fn is_same(one: &Config, other: &Config) -> bool {
         && one.log == other.log
         && one.ranges == other.ranges
         && one.families == other.families
+        && one.rules == other.rules
 }
 
 fn text(config: &Config) -> String {
@@ -79,6 +80,9 @@ fn text(config: &Config) -> String {
             Families::Both => "both",
         },
     );
+    for rule in config.rules.iter() {
+        line("rule", rule);
+    }
     text
 }
 

@@ -106,6 +106,7 @@ fn all_keys_of_the_file_arrive() {
         range-v4 = "240.0.0.0/8"
         range-v6 = "fd00::/64"
         families = "v6"
+        rules = ["direct .corp.example", "relay 127.0.0.0/8 tcp"]
         strict = true
         library = "/opt/libsocks6.so"
         "#,
@@ -122,7 +123,9 @@ fn all_keys_of_the_file_arrive() {
              log debug,file:{folder}/log\n\
              range-v4 240.0.0.0/8\n\
              range-v6 fd00::/64\n\
-             families v6\n"
+             families v6\n\
+             rule direct .corp.example\n\
+             rule relay 127.0.0.0/8 tcp\n"
         )
     );
     assert!(settings.is_strict);
@@ -132,6 +135,32 @@ fn all_keys_of_the_file_arrive() {
         settings.gateways_as_named,
         ["192.0.2.1:1080", "[2001:db8::1]:1081"]
     );
+}
+
+/// Options, variables, file: the first rule that matches decides.
+#[test]
+fn rules_come_in_the_order_of_their_layers() {
+    let mut world = World::new("rules");
+    world.file("config.toml", "rules = ['reject *']\n");
+    world.set("SOCKS6_NO_PROXY", "a.example,10.0.0.0/8");
+    let args = SettingsArgs {
+        rules: vec!["relay a.example 80".to_owned()],
+        ..args()
+    };
+    assert_eq!(
+        world.flat(&args),
+        "rule relay a.example 80\nrule direct .a.example\nrule direct 10.0.0.0/8\nrule reject *"
+    );
+    world.set("SOCKS6_NO_PROXY", "a.example:http");
+    let error = world.error(&args);
+    assert!(error.starts_with("SOCKS6_NO_PROXY: "), "{error}");
+    let wrong = SettingsArgs {
+        rules: vec!["drop *".to_owned()],
+        ..args
+    };
+    world.set("SOCKS6_NO_PROXY", "");
+    let error = world.error(&wrong);
+    assert!(error.starts_with("--rule: "), "{error}");
 }
 
 #[test]

@@ -112,10 +112,36 @@ fn errors_name_their_place() {
             "line 1: expected an absolute path, or `private`",
         ),
         ("families v5", "line 1: expected v4, v6 or both"),
+        (
+            "rule direct x\nrule permit y",
+            "line 2: a rule begins with direct, relay or reject",
+        ),
     ] {
         let error = Config::build(Some(file), &Variables::default()).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+}
+
+/// Variables win over the file: theirs come first.
+#[test]
+fn rules_keep_their_order_and_the_variable_comes_first() {
+    let file = "rule reject .lan 25\nrule relay .lan\n";
+    let variables = Variables {
+        no_proxy: Some("printer.lan".into()),
+        ..Variables::default()
+    };
+    let config = Config::build(Some(file), &variables).unwrap();
+    let lines: Vec<_> = config.rules.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        lines,
+        ["direct .printer.lan", "reject .lan 25", "relay .lan"]
+    );
+    let wrong = Variables {
+        no_proxy: Some("a,b c:d".into()),
+        ..Variables::default()
+    };
+    let error = Config::build(None, &wrong).unwrap_err();
+    assert_eq!(error.place, "SOCKS6_NO_PROXY");
 }
 
 #[test]

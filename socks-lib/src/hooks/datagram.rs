@@ -163,7 +163,7 @@ impl State {
                     kind: facts.kind,
                     is_v6only: false,
                 };
-                match decide(facts, to, &self.config, &self.table) {
+                match decide(facts, to, &self.config, &self.table, &self.direct_names) {
                     Route::Refuse(errno) => {
                         self.log(
                             LogLevel::Warn,

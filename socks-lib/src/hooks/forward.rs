@@ -83,6 +83,14 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
     };
     match enter(Answer::Pass, broken, |state| state.answer(&question)) {
         Answer::Pass => pass(),
+        Answer::Direct(slot) => {
+            let eai = pass();
+            if eai == 0 {
+                // SAFETY: getaddrinfo(3) has succeeded: a list is there.
+                unsafe { list_of::for_each_address(*list, |address| note(address, slot)) };
+            }
+            eai
+        }
         Answer::PassAs(family) => {
             let mut hints = hints_or_default(given);
             hints.ai_family = number_of(family);
@@ -103,6 +111,10 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
             if checked == 0 { eai.0 } else { checked }
         }
     }
+}
+
+fn note(address: IpAddr, slot: u32) {
+    enter((), (), |state| state.note_direct(address, slot));
 }
 
 fn hints_or_default(given: Option<&addrinfo>) -> addrinfo {
@@ -207,6 +219,8 @@ unsafe fn free(list: *mut addrinfo) {
 /// How a look-up of the `gethostby…` family ends.
 enum Found {
     Pass,
+    /// As [`Answer::Direct`].
+    Direct(u32),
     Address(IpAddr),
     Fail(HostErrno),
 }
@@ -230,6 +244,7 @@ unsafe fn found(name: *const c_char, family: c_int) -> Found {
     let broken = Answer::Fail(Eai::FAIL);
     match enter(Answer::Pass, broken, |state| state.answer(&question)) {
         Answer::Pass | Answer::PassAs(_) => Found::Pass,
+        Answer::Direct(slot) => Found::Direct(slot),
         Answer::Addresses([v6, v4]) => v6
             .or(v4)
             .map_or(Found::Fail(HostErrno::HOST_NOT_FOUND), Found::Address),
@@ -257,6 +272,8 @@ unsafe extern "C-unwind" fn gethostbyname(name: *const c_char) -> *mut hostent {
     match unsafe { found(name, libc::AF_INET) } {
         // SAFETY: our caller's contract.
         Found::Pass => unsafe { next::GETHOSTBYNAME.get()(name) },
+        // SAFETY: our caller's contract, and what libc gives.
+        Found::Direct(slot) => unsafe { noted(next::GETHOSTBYNAME.get()(name), slot) },
         // SAFETY: our caller's contract.
         Found::Address(address) => entry::of_process(unsafe { shown(name) }, address),
         Found::Fail(error) => not_found(error),
@@ -273,10 +290,20 @@ unsafe extern "C-unwind" fn gethostbyname2(name: *const c_char, family: c_int) -
     match unsafe { found(name, family) } {
         // SAFETY: our caller's contract.
         Found::Pass => unsafe { next::GETHOSTBYNAME2.get()(name, family) },
+        // SAFETY: our caller's contract, and what libc gives.
+        Found::Direct(slot) => unsafe { noted(next::GETHOSTBYNAME2.get()(name, family), slot) },
         // SAFETY: our caller's contract.
         Found::Address(address) => entry::of_process(unsafe { shown(name) }, address),
         Found::Fail(error) => not_found(error),
     }
+}
+
+/// # Safety
+/// `entry` is null or of libc's making.
+unsafe fn noted(entry: *mut hostent, slot: u32) -> *mut hostent {
+    // SAFETY: our caller's contract.
+    unsafe { entry::for_each_address(entry, |address| note(address, slot)) };
+    entry
 }
 
 fn not_found(error: HostErrno) -> *mut hostent {
@@ -360,6 +387,11 @@ unsafe extern "C-unwind" fn gethostbyname_r(
     unsafe {
         match found(name, libc::AF_INET) {
             Found::Pass => next::GETHOSTBYNAME_R.get()(name, entry, buf, buf_len, result, h_errno),
+            Found::Direct(slot) => {
+                let value = next::GETHOSTBYNAME_R.get()(name, entry, buf, buf_len, result, h_errno);
+                noted(*result, slot);
+                value
+            }
             Found::Address(address) => room.give(shown(name), address),
             Found::Fail(error) => room.not_found(error),
         }
@@ -392,6 +424,12 @@ unsafe extern "C-unwind" fn gethostbyname2_r(
         match found(name, family) {
             Found::Pass => {
                 next::GETHOSTBYNAME2_R.get()(name, family, entry, buf, buf_len, result, h_errno)
+            }
+            Found::Direct(slot) => {
+                let ask = next::GETHOSTBYNAME2_R.get();
+                let value = ask(name, family, entry, buf, buf_len, result, h_errno);
+                noted(*result, slot);
+                value
             }
             Found::Address(address) => room.give(shown(name), address),
             Found::Fail(error) => room.not_found(error),

@@ -101,18 +101,27 @@ pub(crate) fn look_up(name: &CStr) -> Vec<IpAddr> {
         return Vec::new();
     }
     let mut addresses = Vec::new();
-    let mut entry: *const addrinfo = list;
-    // SAFETY: entries of a list of getaddrinfo(3), which ends in null.
-    while let Some(this) = unsafe { entry.as_ref() } {
-        // SAFETY: ai_addr is readable for ai_addrlen octets.
-        if let Given::Inet(address) = unsafe { abi::copy_in(this.ai_addr, this.ai_addrlen) } {
-            addresses.push(address.ip());
-        }
-        entry = this.ai_next;
-    }
+    // SAFETY: a list of getaddrinfo(3).
+    unsafe { for_each_address(list, |address| addresses.push(address)) };
     // SAFETY: a list that getaddrinfo(3) gave and nobody else has.
     unsafe { libc::freeaddrinfo(list) };
     addresses
+}
+
+/// Each address of a list.
+///
+/// # Safety
+/// `list` is null or a list of getaddrinfo(3).
+pub(crate) unsafe fn for_each_address(list: *const addrinfo, mut with: impl FnMut(IpAddr)) {
+    let mut entry = list;
+    // SAFETY: linked by ai_next and ends in null.
+    while let Some(this) = unsafe { entry.as_ref() } {
+        // SAFETY: ai_addr is readable for ai_addrlen octets.
+        if let Given::Inet(address) = unsafe { abi::copy_in(this.ai_addr, this.ai_addrlen) } {
+            with(address.ip());
+        }
+        entry = this.ai_next;
+    }
 }
 
 /// Whether the host has v4 and v6 addresses other than loopback, as AI_ADDRCONFIG counts them.

@@ -124,3 +124,31 @@ pub(crate) fn family_of(family: c_int) -> Option<fake_dns::Family> {
         _ => None,
     }
 }
+
+/// Each address of an entry.
+///
+/// # Safety
+/// `entry` is null or an entry of libc's making.
+pub(crate) unsafe fn for_each_address(entry: *const hostent, mut with: impl FnMut(IpAddr)) {
+    // SAFETY: our caller's contract.
+    let Some(entry) = (unsafe { entry.as_ref() }) else {
+        return;
+    };
+    let mut list = entry.h_addr_list;
+    // SAFETY: a list of pointers that ends in null (gethostbyname(3)).
+    while let Some(address) = unsafe { list.as_ref() }.filter(|address| !address.is_null()) {
+        match (entry.h_addrtype, entry.h_length) {
+            (libc::AF_INET, 4) => {
+                // SAFETY: an address of h_length octets.
+                with(unsafe { address.cast::<[u8; 4]>().read_unaligned() }.into());
+            }
+            (libc::AF_INET6, 16) => {
+                // SAFETY: the same.
+                with(unsafe { address.cast::<[u8; 16]>().read_unaligned() }.into());
+            }
+            _ => {}
+        }
+        // SAFETY: not the end (checked).
+        list = unsafe { list.add(1) };
+    }
+}
