@@ -18,6 +18,7 @@ mod four_cases;
 mod launcher;
 mod names;
 mod processes;
+mod roundtrip;
 mod rules;
 mod signals;
 mod strangers;

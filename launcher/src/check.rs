@@ -2,21 +2,26 @@
 
 use std::env;
 use std::fmt::Display;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use socks_client::{Gateway, GatewayHost};
-use socks_wire::{Method, Rep};
+use socks_wire::{Cmd, Destination, Method, Progress, Rep};
 
 use crate::args::CheckArgs;
 use crate::elf::Image;
 use crate::error::LaunchError;
 use crate::library::Library;
-use crate::probe::{Probe, ProbeError};
+use crate::probe::{self, Probe, ProbeError};
 use crate::program::Program;
 use crate::say::print;
 use crate::settings::{self, Settings};
+
+/// For a gateway's answer to a request, since it may have to wait for somebody itself.
+const DIAL_LIMIT: Duration = Duration::from_secs(30);
+/// For an answer that it gives at once or never.
+const SHORT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Looks at everything, also behind something that is wrong.
 ///
@@ -144,11 +149,21 @@ fn gateways(sheet: &mut Sheet, args: &CheckArgs, settings: &Settings) -> Result<
         let GatewayHost::Ip(address) = gateway.host else {
             continue;
         };
-        sheet.enter("gateway", greet(gateway, address));
+        let greeted = greet(gateway, address);
+        let is_there = greeted.is_ok();
+        sheet.enter("gateway", greeted);
+        if is_there {
+            pipelining(sheet, gateway, address);
+        }
         for target in [v4, v6].into_iter().flatten() {
             let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
-            let rep = Probe::open(address, gateway.port, gateway.login.as_ref())
-                .and_then(|probe| probe.reach(target));
+            let rep = ask(
+                gateway,
+                address,
+                gateway.is_pipelined,
+                target.into(),
+                DIAL_LIMIT,
+            );
             sheet.enter(family, reach(gateway, target, rep));
         }
     }
@@ -180,6 +195,52 @@ fn greet(gateway: &Gateway, address: IpAddr) -> Result<String, String> {
         "{gateway} answers in {} ms and {way}",
         start.elapsed().as_millis()
     ))
+}
+
+/// Whether it answers a request that comes in one segment with all before it. Asked for is a port of its
+/// own where nobody can listen, so that nobody is contacted.
+fn pipelining(sheet: &mut Sheet, gateway: &Gateway, address: IpAddr) {
+    let nobody = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+    let asked = |is_pipelined| ask(gateway, address, is_pipelined, nobody.into(), SHORT_LIMIT);
+    let hangs_up = |asked: Result<Rep, ProbeError>| asked.is_err_and(|error| error.is_end());
+    let is_taken = match asked(true) {
+        Ok(_) => true,
+        // `ssh -D` has no other word for a refusal.
+        end => hangs_up(end) && hangs_up(asked(false)),
+    };
+    match (gateway.is_pipelined, is_taken) {
+        (true, true) => sheet.enter("gateway", Ok(format!("{gateway} takes all in one segment"))),
+        (true, false) => sheet.enter(
+            "gateway",
+            Err(format!(
+                "{gateway} does not take all in one segment: leave out `?pipelined`"
+            )),
+        ),
+        (false, true) => Sheet::note(
+            "gateway",
+            format_args!("{gateway} takes all in one segment: `?pipelined` saves round trips"),
+        ),
+        (false, false) => Sheet::note(
+            "gateway",
+            format_args!("{gateway} does not take all in one segment"),
+        ),
+    }
+}
+
+fn ask(
+    gateway: &Gateway,
+    address: IpAddr,
+    is_pipelined: bool,
+    destination: Destination,
+    limit: Duration,
+) -> Result<Rep, ProbeError> {
+    probe::ask(
+        SocketAddr::new(address, gateway.port),
+        gateway.login.as_ref(),
+        Progress::beginning(is_pipelined),
+        (Cmd::CONNECT, destination),
+        limit,
+    )
 }
 
 /// A refused port was reached as well: somebody there has refused it.

@@ -76,6 +76,7 @@ pub(crate) fn run(
         host,
         port,
         login: Some(login),
+        is_pipelined: true,
     }];
     settings.config.password_file = None;
     let flat = folder.join("shim.conf");

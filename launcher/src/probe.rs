@@ -1,4 +1,4 @@
-//! What a gateway answers: whether it is there, takes our login, and reaches an address.
+//! What a gateway answers: whether it is there, takes our login, and what it replies to a request.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use socks_client::Login;
 use socks_wire::{
-    Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep, Reply, Request,
-    Selection, Status, WireError,
+    CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, Destination, Greeting,
+    HandshakeError, Method, Parsed, Progress, Rep, Selection, Status, Step, WireError,
 };
 
 use crate::error::words;
 
 /// For the gateway to take a connection, and for each of its answers.
 const LIMIT: Duration = Duration::from_secs(10);
-/// For its answer to a request, since it may have to wait for somebody itself.
-const DIAL_LIMIT: Duration = Duration::from_secs(30);
 /// More than any message that a client sends (RFC 1929 has the longest).
 const MESSAGE_OCTETS: usize = 515;
 
@@ -27,6 +25,13 @@ pub(crate) enum ProbeError {
     Protocol(#[from] WireError),
     #[error(transparent)]
     Refusal(#[from] HandshakeError),
+}
+
+impl ProbeError {
+    /// Whether the gateway has closed the connection in place of an answer.
+    pub(crate) fn is_end(&self) -> bool {
+        matches!(self, Self::Connection(error) if error.kind() == io::ErrorKind::UnexpectedEof)
+    }
 }
 
 /// A gateway that takes requests.
@@ -81,20 +86,6 @@ impl Probe {
         Ok(probe)
     }
 
-    /// Has the gateway connect to an address, and closes the connection.
-    ///
-    /// # Errors
-    /// If no whole reply comes.
-    pub(crate) fn reach(mut self, target: SocketAddr) -> Result<Rep, ProbeError> {
-        let request = Request {
-            cmd: Cmd::CONNECT,
-            destination: Destination::from(target),
-        };
-        self.send(|buf| request.encode(buf))?;
-        self.stream.set_read_timeout(Some(DIAL_LIMIT))?;
-        Ok(self.receive(Reply::parse)?.rep)
-    }
-
     fn send(
         &mut self,
         encode: impl FnOnce(&mut [u8]) -> Result<usize, WireError>,
@@ -119,6 +110,46 @@ impl Probe {
                     self.stream.read_exact(room).map_err(in_words)?;
                 }
             }
+        }
+    }
+}
+
+/// Has the gateway carry out a command, and closes the connection: what it replied.
+///
+/// # Errors
+/// If no whole reply comes within `limit`.
+pub(crate) fn ask(
+    gateway: SocketAddr,
+    login: Option<&Login>,
+    beginning: Progress,
+    (cmd, destination): (Cmd, Destination),
+    limit: Duration,
+) -> Result<Rep, ProbeError> {
+    let mut stream = TcpStream::connect_timeout(&gateway, LIMIT)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
+    let credentials = login.map(|Login { user, password }| Credentials::new(user, &password.0));
+    let mut handshake =
+        ClientHandshake::resume(cmd, &destination, credentials.transpose()?, beginning);
+    let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
+    loop {
+        let received = match handshake.step(&mut scratch) {
+            Step::Done(_) => return Ok(Rep::SUCCEEDED),
+            Step::Send(octets) => {
+                stream.write_all(octets)?;
+                let sent = octets.len();
+                handshake.sent(sent);
+                continue;
+            }
+            Step::Receive(asked) => {
+                let room = scratch.get_mut(..asked).unwrap_or_default();
+                stream.read_exact(room).map_err(in_words)?;
+                handshake.received(room)
+            }
+        };
+        match received {
+            Err(HandshakeError::Reply(rep)) => return Ok(rep),
+            other => other?,
         }
     }
 }

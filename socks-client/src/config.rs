@@ -44,6 +44,8 @@ pub struct Gateway {
     pub port: u16,
     /// RFC 1929 credentials.
     pub login: Option<Login>,
+    /// It takes greeting, credentials and request in one segment.
+    pub is_pipelined: bool,
 }
 
 /// Where a gateway is.
@@ -375,16 +377,14 @@ impl Gateway {
     ///
     /// # Errors
     /// In words, the first gateway that is not of the form `host:port`, `[v6]:port` or
-    /// `socks5://user:password@host:port`.
+    /// `socks5://user:password@host:port`, each perhaps with `?pipelined` behind it.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         text.split(',').map(|one| Self::parse(one.trim())).collect()
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         let (text, is_url) = match text.split_once("://") {
-            Some(("socks5" | "socks5h" | "socks", rest)) => {
-                (rest.strip_suffix('/').unwrap_or(rest), true)
-            }
+            Some(("socks5" | "socks5h" | "socks", rest)) => (rest, true),
             Some((scheme, _)) => return Err(format!("`{scheme}://` is not a SOCKS5 gateway")),
             None => (text, false),
         };
@@ -396,9 +396,23 @@ impl Gateway {
             }
             None => (None, text),
         };
+        let (place, is_pipelined) = match place.split_once('?') {
+            None => (place, false),
+            Some((place, "pipelined")) => (place, true),
+            Some(_) => return Err("expected `pipelined` behind the `?`".into()),
+        };
+        let place = match place.strip_suffix('/') {
+            Some(rest) if is_url => rest,
+            _ => place,
+        };
         let (host, port) = Self::parse_place(place)
             .ok_or_else(|| format!("`{place}` is not host:port or [v6]:port"))?;
-        Ok(Self { host, port, login })
+        Ok(Self {
+            host,
+            port,
+            login,
+            is_pipelined,
+        })
     }
 
     fn parse_place(place: &str) -> Option<(GatewayHost, u16)> {
@@ -425,7 +439,7 @@ impl Gateway {
     }
 }
 
-/// `host:port`, without credentials.
+/// `host:port` and no more.
 impl fmt::Display for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {

@@ -283,8 +283,11 @@ impl State {
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
         // Another thread may have seen it before this one.
         if call.stage() == Some(Stage::Connecting) {
+            let gateway = self.gateway_of(call);
+            let is_pipelined = gateway.is_some_and(|gateway| gateway.is_pipelined);
+            let progress = Progress::beginning(is_pipelined);
             call.handshake
-                .save(Stage::Negotiating, call.tried, Progress::default());
+                .save(Stage::Negotiating, call.tried, progress);
         }
         self.woken(call)
     }

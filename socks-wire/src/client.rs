@@ -8,7 +8,7 @@ use crate::{
     Request, Selection, Status, WireError, method::VER, write::Writer,
 };
 
-/// Room for the longest message that a client sends.
+/// Room for the longest message that a client sends, and for as much of several as one segment carries.
 pub const CLIENT_SCRATCH_OCTETS: usize = {
     let (credentials, request) = (Credentials::MOST_OCTETS, Request::MOST_OCTETS);
     if credentials > request {
@@ -45,10 +45,15 @@ pub struct Progress {
     at: u16,
     /// What was received of it, without the name of a reply that has one.
     head: [u8; HEAD_OCTETS],
+    /// All that the client has to say is one message: that of `SendGreeting`.
+    is_pipelined: bool,
 }
 
 /// The longest reply without a name: `VER REP RSV ATYP`, IPv6 address, port.
 const HEAD_OCTETS: usize = 4 + 16 + 2;
+
+/// The most that a client has to say: a greeting of one method, credentials, request.
+const PIPELINED_OCTETS: usize = 3 + Credentials::MOST_OCTETS + Request::MOST_OCTETS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(u8)]
@@ -81,7 +86,19 @@ impl<'a> ClientHandshake<'a> {
         destination: &'a Destination,
         credentials: Option<Credentials<'a>>,
     ) -> Self {
-        Self::resume(cmd, destination, credentials, Progress::default())
+        Self::resume(cmd, destination, credentials, Progress::beginning(false))
+    }
+
+    /// The same in one round trip: greeting, credentials and request are sent together. For a server
+    /// that is known to take it; others may wait for ever for what they have thrown away. One method is
+    /// offered, so that the server has no choice: with credentials the one that asks for them.
+    #[must_use]
+    pub fn pipelined(
+        cmd: Cmd,
+        destination: &'a Destination,
+        credentials: Option<Credentials<'a>>,
+    ) -> Self {
+        Self::resume(cmd, destination, credentials, Progress::beginning(true))
     }
 
     /// Goes on where [`progress`](Self::progress) was taken, with the arguments given then.
@@ -110,18 +127,15 @@ impl<'a> ClientHandshake<'a> {
         self.progress
     }
 
-    /// What is wanted now. Changes nothing: asked twice, it says the same. A message is encoded anew
-    /// in `scratch` each time, and the part of it that is not yet sent is given.
+    /// What is wanted now. Changes nothing: asked twice, it says the same. What is not yet sent of a
+    /// message is encoded anew in `scratch` each time, and given as far as there is room for it.
     #[must_use]
     pub fn step<'s>(&self, scratch: &'s mut [u8; CLIENT_SCRATCH_OCTETS]) -> Step<'s> {
         match self.progress.phase {
             Phase::SendGreeting | Phase::SendCredentials | Phase::SendRequest => {
-                let len = Writer::encode(scratch, |writer| self.write(writer)).unwrap_or_default();
-                Step::Send(
-                    scratch
-                        .get(usize::from(self.progress.at)..len)
-                        .unwrap_or_default(),
-                )
+                let at = usize::from(self.progress.at);
+                let len = Writer::encode_rest(scratch, at, |writer| self.write(writer));
+                Step::Send(scratch.get(..len).unwrap_or_default())
             }
             Phase::ReceiveSelection | Phase::ReceiveStatus | Phase::ReceiveReply => {
                 Step::Receive(self.progress.missing())
@@ -146,7 +160,7 @@ impl<'a> ClientHandshake<'a> {
             Ok(at_u16) if at < Writer::measure(|writer| self.write(writer)) => {
                 self.progress.at = at_u16;
             }
-            Ok(_) | Err(_) => self.progress = Progress::begin(next),
+            Ok(_) | Err(_) => self.progress = self.progress.begin(next),
         }
     }
 
@@ -167,30 +181,37 @@ impl<'a> ClientHandshake<'a> {
 
     /// The message of the present phase; nothing in a phase that sends none.
     fn write(&self, writer: &mut Writer<'_>) {
-        match (self.progress.phase, &self.credentials) {
-            (Phase::SendGreeting, _) => Greeting {
-                methods: self.offer(),
-            }
-            .write(writer),
-            (Phase::SendCredentials, Some(credentials)) => credentials.write(writer),
-            (Phase::SendRequest, _) => {
-                Request {
-                    cmd: self.cmd,
-                    destination: *self.destination,
-                }
-                .write(writer);
-            }
-            _ => {}
+        let is_pipelined = self.progress.is_pipelined;
+        let says = |phase| {
+            self.progress.phase == phase
+                || (is_pipelined && self.progress.phase == Phase::SendGreeting)
+        };
+        if says(Phase::SendGreeting) {
+            let methods = self.offer();
+            Greeting { methods }.write(writer);
+        }
+        if says(Phase::SendCredentials)
+            && let Some(credentials) = &self.credentials
+        {
+            credentials.write(writer);
+        }
+        if says(Phase::SendRequest) {
+            let request = Request {
+                cmd: self.cmd,
+                destination: *self.destination,
+            };
+            request.write(writer);
         }
     }
 
     fn offer(&self) -> &'static [u8] {
         const NONE: u8 = Method::NO_AUTHENTICATION_REQUIRED.0;
         const PASSWORD: u8 = Method::USERNAME_PASSWORD.0;
-        if self.credentials.is_some() {
-            &[NONE, PASSWORD]
-        } else {
-            &[NONE]
+        match (&self.credentials, self.progress.is_pipelined) {
+            (None, _) => &[NONE],
+            (Some(_), false) => &[NONE, PASSWORD],
+            // What is sent behind the greeting cannot be taken back.
+            (Some(_), true) => &[PASSWORD],
         }
     }
 
@@ -212,7 +233,7 @@ impl<'a> ClientHandshake<'a> {
                 Parsed::Whole {
                     message: Status::SUCCESS,
                     ..
-                } => Phase::SendRequest,
+                } => self.unless_sent(Phase::SendRequest),
                 Parsed::Whole {
                     message: Status(status),
                     ..
@@ -233,7 +254,7 @@ impl<'a> ClientHandshake<'a> {
                 return Err(WireError::Surplus.into());
             }
         };
-        Ok(Progress::begin(next))
+        Ok(progress.begin(next))
     }
 
     fn chosen(&self, method: Method) -> Result<Phase, HandshakeError> {
@@ -242,8 +263,17 @@ impl<'a> ClientHandshake<'a> {
             Method(octet) if !self.offer().contains(&octet) => {
                 Err(WireError::MethodNotOffered(method).into())
             }
-            Method::USERNAME_PASSWORD => Ok(Phase::SendCredentials),
-            _ => Ok(Phase::SendRequest),
+            Method::USERNAME_PASSWORD => Ok(self.unless_sent(Phase::SendCredentials)),
+            _ => Ok(self.unless_sent(Phase::SendRequest)),
+        }
+    }
+
+    /// This phase, or, where its message has left with the greeting, the one that awaits the answer.
+    fn unless_sent(&self, phase: Phase) -> Phase {
+        match phase {
+            Phase::SendCredentials if self.progress.is_pipelined => Phase::ReceiveStatus,
+            Phase::SendRequest if self.progress.is_pipelined => Phase::ReceiveReply,
+            _ => phase,
         }
     }
 }
@@ -273,11 +303,23 @@ fn reply_len(octets: &[u8]) -> Result<usize, HandshakeError> {
 }
 
 impl Progress {
+    /// Of a handshake that has not begun; the argument tells [`ClientHandshake::pipelined`] from
+    /// [`ClientHandshake::new`].
+    #[must_use]
+    pub fn beginning(is_pipelined: bool) -> Self {
+        Self {
+            is_pipelined,
+            ..Self::default()
+        }
+    }
+
     /// Four plain words, for whoever keeps them in atomics. `Default` is four zeros.
     #[must_use]
     pub fn to_words(self) -> [u64; 4] {
         let [low, high] = self.at.to_le_bytes();
-        let octets = [self.phase as u8, low, high].into_iter().chain(self.head);
+        let first = [self.phase as u8, low, high];
+        let last = [self.is_pipelined.into()];
+        let octets = first.into_iter().chain(self.head).chain(last);
         let mut words = [[0; 8]; 4];
         for (to, from) in words.as_flattened_mut().iter_mut().zip(octets) {
             *to = from;
@@ -290,22 +332,24 @@ impl Progress {
     pub fn from_words(words: [u64; 4]) -> Option<Self> {
         let words = words.map(u64::to_le_bytes);
         let (&[phase, low, high], rest) = words.as_flattened().split_first_chunk()?;
-        let (&head, spare) = rest.split_first_chunk()?;
+        let (&head, rest) = rest.split_first_chunk()?;
+        let (&is_pipelined, spare) = rest.split_first()?;
         let &phase = Phase::ALL.get(usize::from(phase))?;
         let progress = Self {
             phase,
             at: u16::from_le_bytes([low, high]),
             head,
+            is_pipelined: is_pipelined == 1,
         };
         let rest_is_zero = |octets: &[u8]| octets.iter().all(|&octet| octet == 0);
-        (progress.is_reachable() && rest_is_zero(progress.unused()) && rest_is_zero(spare))
-            .then_some(progress)
+        let is_whole = is_pipelined <= 1 && rest_is_zero(progress.unused()) && rest_is_zero(spare);
+        (is_whole && progress.is_reachable()).then_some(progress)
     }
 
-    fn begin(phase: Phase) -> Self {
+    fn begin(self, phase: Phase) -> Self {
         Self {
             phase,
-            ..Self::default()
+            ..Self::beginning(self.is_pipelined)
         }
     }
 
@@ -359,7 +403,9 @@ impl Progress {
     fn is_reachable(&self) -> bool {
         let at = usize::from(self.at);
         match self.phase {
+            Phase::SendGreeting if self.is_pipelined => at < PIPELINED_OCTETS,
             Phase::SendGreeting => at < 4,
+            Phase::SendCredentials | Phase::SendRequest if self.is_pipelined => false,
             Phase::ReceiveSelection => {
                 matches!(Selection::parse(self.octets()), Ok(Parsed::More(_)))
             }

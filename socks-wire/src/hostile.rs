@@ -76,9 +76,13 @@ proptest! {
     }
 
     #[test]
-    fn any_words_from_a_server(words in any_words(), password: bool, sizes in any_sizes()) {
+    fn any_words_from_a_server(
+        words in any_words(),
+        (password, is_pipelined) in any::<(bool, bool)>(),
+        sizes in any_sizes(),
+    ) {
         let destination = by_name(b"a.example", 80);
-        let client = || ClientHandshake::new(Cmd::CONNECT, &destination, credentials(password));
+        let client = || start(is_pipelined, &destination, credentials(password));
         let (end, taken) = run_client(client(), &words, &sizes)?;
         prop_assert!(taken <= 2 + 2 + 262);
         prop_assert!(end.is_some() || taken == words.len());
@@ -139,14 +143,13 @@ proptest! {
         destination in any_destination(),
         (user, word) in (any_text(), any_text()),
         (offered, required) in any::<(bool, bool)>(),
-        right: bool,
+        (right, is_pipelined) in any::<(bool, bool)>(),
         rep: u8,
         bound in any_bound(),
         sizes in any_sizes(),
     ) {
         let credentials = Credentials::new(&user, &word)?;
-        let mut client =
-            ClientHandshake::new(Cmd::CONNECT, &destination, offered.then_some(credentials));
+        let mut client = start(is_pipelined, &destination, offered.then_some(credentials));
         let mut server = ServerHandshake::new(policy(required));
         let (mut to_server, mut to_client) = (vec![], vec![]);
         let mut requested = None;
@@ -197,6 +200,7 @@ proptest! {
         }
         let expected = match (offered, required) {
             (false, true) => Err(HandshakeError::NoAcceptableMethod),
+            (true, false) if is_pipelined => Err(HandshakeError::NoAcceptableMethod),
             (true, true) if !right => Err(HandshakeError::WrongPassword(0x01)),
             _ if rep != 0 => Err(HandshakeError::Reply(Rep(rep))),
             _ => Ok(()),
@@ -274,6 +278,18 @@ fn run_server(
         }
     }
     Err(TestCaseError::fail("no end"))
+}
+
+fn start<'a>(
+    is_pipelined: bool,
+    destination: &'a Destination,
+    credentials: Option<Credentials<'a>>,
+) -> ClientHandshake<'a> {
+    if is_pipelined {
+        ClientHandshake::pipelined(Cmd::CONNECT, destination, credentials)
+    } else {
+        ClientHandshake::new(Cmd::CONNECT, destination, credentials)
+    }
 }
 
 fn credentials(there_are: bool) -> Option<Credentials<'static>> {

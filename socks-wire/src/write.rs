@@ -6,6 +6,8 @@ use crate::WireError;
 #[derive(Debug)]
 pub(crate) struct Writer<'b> {
     buf: &'b mut [u8],
+    /// Octets of the message that are left out of `buf`, from its beginning.
+    skipped: usize,
     needed: usize,
 }
 
@@ -15,18 +17,40 @@ impl<'b> Writer<'b> {
         buf: &'b mut [u8],
         message: impl FnOnce(&mut Self),
     ) -> Result<usize, WireError> {
-        let mut writer = Self { buf, needed: 0 };
+        let mut writer = Self {
+            buf,
+            skipped: 0,
+            needed: 0,
+        };
         message(&mut writer);
         match writer {
-            Self { buf, needed } if needed <= buf.len() => Ok(needed),
+            Self { buf, needed, .. } if needed <= buf.len() => Ok(needed),
             Self { needed, .. } => Err(WireError::NoRoom { needed }),
         }
+    }
+
+    /// Writes what comes after the message's first `skipped` octets, as far as there is room, and gives
+    /// how many octets that is.
+    pub(crate) fn encode_rest(
+        buf: &'b mut [u8],
+        skipped: usize,
+        message: impl FnOnce(&mut Self),
+    ) -> usize {
+        let mut writer = Self {
+            buf,
+            skipped,
+            needed: 0,
+        };
+        message(&mut writer);
+        let rest = writer.needed.saturating_sub(skipped);
+        rest.min(writer.buf.len())
     }
 
     /// The length that `encode` would give.
     pub(crate) fn measure(message: impl FnOnce(&mut Self)) -> usize {
         let mut writer = Self {
             buf: &mut [],
+            skipped: 0,
             needed: 0,
         };
         message(&mut writer);
@@ -34,11 +58,12 @@ impl<'b> Writer<'b> {
     }
 
     pub(crate) fn put(&mut self, octets: &[u8]) {
-        let end = self.needed.saturating_add(octets.len());
-        if let Some(field) = self.buf.get_mut(self.needed..end) {
-            copy(field, octets);
+        let unskipped = self.skipped.saturating_sub(self.needed);
+        let at = self.needed.saturating_sub(self.skipped);
+        if let (Some(room), Some(octets)) = (self.buf.get_mut(at..), octets.get(unskipped..)) {
+            copy(room, octets);
         }
-        self.needed = end;
+        self.needed = self.needed.saturating_add(octets.len());
     }
 
     pub(crate) fn octet(&mut self, octet: u8) {

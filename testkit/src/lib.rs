@@ -14,6 +14,7 @@
 )]
 
 mod artefacts;
+mod distance;
 mod dns;
 mod gateway;
 mod git;
@@ -29,6 +30,7 @@ mod victim;
 mod wait;
 
 pub use artefacts::{Artefacts, artefacts, c_program, repository_root, scratch};
+pub use distance::Distance;
 pub use dns::{DnsServer, Zone};
 pub use gateway::{Gateway, GatewayOptions};
 pub use git::{git_daemon, repository};

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub enum Act {
     Trickle(Vec<u8>, Duration),
     /// Reads exactly this many octets.
     Receive(usize),
+    /// Reads what one recv gives: see [`Peer::pieces`].
+    ReceivePiece,
     /// Reads a request, however long its name is.
     ReceiveRequest,
     /// Waits.
@@ -33,6 +35,7 @@ pub enum Act {
 pub struct Peer {
     listener: TcpListener,
     connections: Arc<AtomicUsize>,
+    pieces: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Peer {
@@ -42,18 +45,27 @@ impl Peer {
         let listener = at.inside(|| TcpListener::bind(address)).expect("bind");
         let connections = Arc::new(AtomicUsize::new(0));
         let (accepting, count) = (listener.try_clone().unwrap(), Arc::clone(&connections));
+        let pieces = Arc::default();
+        let heard = Arc::clone(&pieces);
         thread::spawn(move || {
             while let Ok((connection, _)) = accepting.accept() {
                 count.fetch_add(1, Ordering::Relaxed);
-                let script = script.clone();
+                let (script, heard) = (script.clone(), Arc::clone(&heard));
                 // A client that goes away in the middle is the test's business.
-                thread::spawn(move || drop(play(&connection, &script)));
+                thread::spawn(move || drop(play(&connection, &script, &heard)));
             }
         });
         Self {
             listener,
             connections,
+            pieces,
         }
+    }
+
+    /// What each [`Act::ReceivePiece`] has read so far.
+    #[must_use]
+    pub fn pieces(&self) -> Vec<Vec<u8>> {
+        self.pieces.lock().unwrap().clone()
     }
 
     /// How many clients came.
@@ -69,7 +81,11 @@ impl Drop for Peer {
     }
 }
 
-fn play(mut connection: &TcpStream, script: &[Act]) -> io::Result<()> {
+fn play(
+    mut connection: &TcpStream,
+    script: &[Act],
+    pieces: &Mutex<Vec<Vec<u8>>>,
+) -> io::Result<()> {
     connection.set_nodelay(true)?;
     connection.set_read_timeout(Some(Duration::from_secs(60)))?;
     for act in script {
@@ -82,6 +98,11 @@ fn play(mut connection: &TcpStream, script: &[Act]) -> io::Result<()> {
                 }
             }
             Act::Receive(len_octets) => connection.read_exact(&mut vec![0; *len_octets])?,
+            Act::ReceivePiece => {
+                let mut room = vec![0; 1024];
+                let len = connection.read(&mut room)?;
+                pieces.lock().unwrap().push(room[..len].to_vec());
+            }
             Act::ReceiveRequest => receive_request(connection)?,
             Act::Wait(pause) => sleep(*pause),
             Act::Echo => drop(io::copy(&mut &*connection, &mut connection)?),

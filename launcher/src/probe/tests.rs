@@ -53,18 +53,28 @@ fn a_login_is_shown_and_its_refusal_told() {
 }
 
 #[test]
-fn the_reply_to_a_target_is_given_as_it_came() {
-    let (port, server) = gateway(&[
-        (b"\x05\x01\x00", b"\x05\x00"),
-        (
-            b"\x05\x01\x00\x01\xc0\x00\x02\x07\x00\x50",
-            b"\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00",
-        ),
-    ]);
-    let target = "192.0.2.7:80".parse().unwrap();
-    let rep = open(port, None).unwrap().reach(target).unwrap();
-    assert_eq!(rep, Rep::CONNECTION_REFUSED);
-    server.join().unwrap();
+fn the_reply_to_a_request_is_given_as_it_came() {
+    const REQUEST: &[u8] = b"\x05\x01\x00\x01\xc0\x00\x02\x07\x00\x50";
+    const REPLY: &[u8] = b"\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00";
+    let target = "192.0.2.7:80".parse::<SocketAddr>().unwrap();
+    let step_by_step = vec![(&b"\x05\x01\x00"[..], &b"\x05\x00"[..]), (REQUEST, REPLY)];
+    let whole: &[u8] = [&b"\x05\x01\x00"[..], REQUEST].concat().leak();
+    let pipelined = vec![(whole, &b"\x05\x00"[..]), (b"", REPLY)];
+    for (is_pipelined, script) in [(false, step_by_step), (true, pipelined)] {
+        let (port, server) = gateway(script.leak());
+        let gateway = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+        let beginning = Progress::beginning(is_pipelined);
+        let rep = ask(
+            gateway,
+            None,
+            beginning,
+            (Cmd::CONNECT, target.into()),
+            LIMIT,
+        )
+        .unwrap();
+        assert_eq!(rep, Rep::CONNECTION_REFUSED);
+        server.join().unwrap();
+    }
 }
 
 #[test]

@@ -88,16 +88,18 @@ fn text(config: &Config) -> String {
 
 /// With user and password, unless the password is in a file.
 fn url(gateway: &Gateway) -> String {
-    match &gateway.login {
+    let login = match &gateway.login {
         Some(Login { user, password }) if !password.0.is_empty() => {
-            format!(
-                "socks5://{}:{}@{gateway}",
-                encoded(user),
-                encoded(&password.0)
-            )
+            format!("socks5://{}:{}@", encoded(user), encoded(&password.0))
         }
-        _ => gateway.to_string(),
-    }
+        _ => String::new(),
+    };
+    let option = if gateway.is_pipelined {
+        "?pipelined"
+    } else {
+        ""
+    };
+    format!("{login}{gateway}{option}")
 }
 
 /// RFC 3986 §2.1; more than need be, so that nothing in a password can end a line or a field.

@@ -98,7 +98,7 @@ fn all_keys_of_the_file_arrive() {
     let file = world.file(
         "config.toml",
         r#"
-        gateway = ["192.0.2.1:1080", "[2001:db8::1]:1081"]
+        gateway = ["192.0.2.1:1080?pipelined", "[2001:db8::1]:1081"]
         user = "alice"
         password = "wonder land"
         table = "names"
@@ -117,7 +117,7 @@ fn all_keys_of_the_file_arrive() {
         settings.flat().unwrap(),
         format!(
             "# Written by socks6 for libsocks6.so.\n\
-             gateway socks5://alice:wonder%20land@192.0.2.1:1080,\
+             gateway socks5://alice:wonder%20land@192.0.2.1:1080?pipelined,\
              socks5://alice:wonder%20land@[2001:db8::1]:1081\n\
              table {folder}/names\n\
              log debug,file:{folder}/log\n\

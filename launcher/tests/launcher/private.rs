@@ -294,7 +294,9 @@ fn the_password_is_nowhere_but_in_files_of_this_user() {
     }
     let output = child.wait_with_output().unwrap();
     let said = stdout(&output);
-    assert!(said.contains(&format!("gateway socks5://socks6:{password}@127.0.0.1:9\n")));
+    assert!(said.contains(&format!(
+        "gateway socks5://socks6:{password}@127.0.0.1:9?pipelined\n"
+    )));
     assert!(said.ends_with("600\n700\n600\n"), "{said}");
     assert!(here.read("arguments").starts_with("--listen 127.0.0.1:0 "));
     assert!(!stderr(&output).contains(&password));

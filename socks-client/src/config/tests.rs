@@ -19,6 +19,11 @@ fn gateways_are_read_in_every_promised_form() {
         ("socks5://u:p@[2001:db8::1]:1080", "[2001:db8::1]:1080"),
     ] {
         assert_eq!(gateway(text).unwrap().to_string(), shown, "{text}");
+        for (option, is_pipelined) in [("", false), ("?pipelined", true)] {
+            let read = gateway(&format!("{text}{option}")).unwrap();
+            assert_eq!(read.to_string(), shown, "{text}{option}");
+            assert_eq!(read.is_pipelined, is_pipelined, "{text}{option}");
+        }
     }
 }
 
@@ -49,6 +54,8 @@ fn nonsense_is_refused_without_repeating_a_secret() {
         "socks5://u:%zz@gw:1",
         "[2001:db8::1:1080",
         "192.0.2.1:0",
+        "192.0.2.1?pipeline",
+        "socks5://u:p@gw?",
     ] {
         let error = gateway(text).unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");

@@ -22,6 +22,15 @@ struct Story {
 /// Carries out the steps. `most` limits how many octets one send or receive moves, given how many
 /// have been taken so far. Between two steps the handshake is saved as words and resumed.
 fn tell(
+    setting: (&Destination, Option<Credentials<'_>>),
+    incoming: &[u8],
+    most: impl Fn(usize) -> usize,
+) -> Story {
+    tell_from(Progress::default(), setting, incoming, most)
+}
+
+fn tell_from(
+    beginning: Progress,
     (destination, credentials): (&Destination, Option<Credentials<'_>>),
     incoming: &[u8],
     most: impl Fn(usize) -> usize,
@@ -31,7 +40,7 @@ fn tell(
         taken: 0,
         end: None,
     };
-    let mut words = Progress::default().to_words();
+    let mut words = beginning.to_words();
     for _ in 0..10_000 {
         let progress = Progress::from_words(words).expect("its own words");
         let mut handshake =
@@ -72,17 +81,25 @@ fn tell(
 /// The story is the same with the server's octets all at once, cut in two at each octet in turn, and
 /// octet by octet.
 fn tell_in_pieces(setting: (&Destination, Option<Credentials<'_>>), incoming: &[u8]) -> Story {
-    let story = tell(setting, incoming, |_| usize::MAX);
+    tell_in_pieces_from(Progress::default(), setting, incoming)
+}
+
+fn tell_in_pieces_from(
+    beginning: Progress,
+    setting: (&Destination, Option<Credentials<'_>>),
+    incoming: &[u8],
+) -> Story {
+    let story = tell_from(beginning, setting, incoming, |_| usize::MAX);
     for cut in 1..incoming.len() {
         let most = |taken: usize| match cut.saturating_sub(taken) {
             0 => usize::MAX,
             before_the_cut => before_the_cut,
         };
-        let cut_in_two = tell(setting, incoming, most);
+        let cut_in_two = tell_from(beginning, setting, incoming, most);
         assert_eq!(cut_in_two.end, story.end, "cut at {cut}");
         assert_eq!(cut_in_two.said, story.said, "cut at {cut}");
     }
-    let by_octet = tell(setting, incoming, |_| 1);
+    let by_octet = tell_from(beginning, setting, incoming, |_| 1);
     assert_eq!(
         (&by_octet.end, &by_octet.said),
         (&story.end, &story.said),
@@ -284,7 +301,7 @@ fn sent_means_nothing_where_nothing_is_sent_and_never_passes_a_message() {
     let mut handshake = ClientHandshake::new(Cmd::CONNECT, &destination, None);
     handshake.sent(usize::MAX);
     let receiving = handshake.progress();
-    assert_eq!(receiving, Progress::begin(Phase::ReceiveSelection));
+    assert_eq!(receiving, begun(Phase::ReceiveSelection));
     handshake.sent(1);
     assert_eq!(handshake.progress(), receiving);
 }
@@ -296,16 +313,16 @@ fn resumed_with_other_arguments_it_goes_on() {
     let (long, short) = (by_name(&[b'n'; 255], 80), by_name(b"n", 80));
     let sending = Progress {
         at: 200,
-        ..Progress::begin(Phase::SendRequest)
+        ..begun(Phase::SendRequest)
     };
     let handshake = ClientHandshake::resume(Cmd::CONNECT, &long, None, sending);
     assert_eq!(handshake.progress(), sending);
     let handshake = ClientHandshake::resume(Cmd::CONNECT, &short, None, sending);
-    assert_eq!(handshake.progress(), Progress::begin(Phase::ReceiveReply));
+    assert_eq!(handshake.progress(), begun(Phase::ReceiveReply));
 
-    let credentials = Progress::begin(Phase::SendCredentials);
+    let credentials = begun(Phase::SendCredentials);
     let handshake = ClientHandshake::resume(Cmd::CONNECT, &short, None, credentials);
-    assert_eq!(handshake.progress(), Progress::begin(Phase::ReceiveStatus));
+    assert_eq!(handshake.progress(), begun(Phase::ReceiveStatus));
 }
 
 /// Fresh memory of zeros is a handshake that has not begun.
@@ -318,19 +335,24 @@ fn zeros_are_the_beginning() {
 #[test]
 fn words_that_no_handshake_gives() {
     let word = |octets: [u8; 8]| [u64::from_le_bytes(octets), 0, 0, 0];
+    let pipelined = |octets: [u8; 8]| [u64::from_le_bytes(octets), 0, 0, 1 << 8];
     let cases = [
-        word([7, 0, 0, 0, 0, 0, 0, 0]),  // no such phase
-        word([0, 4, 0, 0, 0, 0, 0, 0]),  // a greeting is sent by then
-        word([0, 0, 0, 5, 0, 0, 0, 0]),  // octets received while sending
-        word([1, 1, 0, 4, 0, 0, 0, 0]),  // VER was an error
-        word([1, 2, 0, 5, 0, 0, 0, 0]),  // a selection is judged by then
-        word([2, 1, 2, 0, 0, 0, 0, 0]),  // at 513
-        word([5, 2, 0, 5, 1, 0, 0, 0]),  // a refusal was an error
-        word([5, 4, 0, 5, 0, 0, 2, 0]),  // ATYP was an error
-        word([5, 3, 0, 5, 0, 0, 1, 0]),  // an octet that is not here yet
-        word([5, 10, 0, 5, 0, 0, 1, 0]), // whole, so it is done
-        word([6, 9, 0, 5, 0, 0, 1, 0]),  // done before its end
-        [0, 0, 0, 1 << 63],              // spare octets
+        word([7, 0, 0, 0, 0, 0, 0, 0]),       // no such phase
+        word([0, 4, 0, 0, 0, 0, 0, 0]),       // a greeting is sent by then
+        word([0, 0, 0, 5, 0, 0, 0, 0]),       // octets received while sending
+        word([1, 1, 0, 4, 0, 0, 0, 0]),       // VER was an error
+        word([1, 2, 0, 5, 0, 0, 0, 0]),       // a selection is judged by then
+        word([2, 1, 2, 0, 0, 0, 0, 0]),       // at 513
+        word([5, 2, 0, 5, 1, 0, 0, 0]),       // a refusal was an error
+        word([5, 4, 0, 5, 0, 0, 2, 0]),       // ATYP was an error
+        word([5, 3, 0, 5, 0, 0, 1, 0]),       // an octet that is not here yet
+        word([5, 10, 0, 5, 0, 0, 1, 0]),      // whole, so it is done
+        word([6, 9, 0, 5, 0, 0, 1, 0]),       // done before its end
+        pipelined([2, 0, 0, 0, 0, 0, 0, 0]),  // credentials are sent by then
+        pipelined([4, 0, 0, 0, 0, 0, 0, 0]),  // the request is
+        pipelined([0, 10, 3, 0, 0, 0, 0, 0]), // at 778
+        [0, 0, 0, 2 << 8],                    // neither pipelined nor not
+        [0, 0, 0, 1 << 63],                   // spare octets
     ];
     for words in cases {
         assert_eq!(Progress::from_words(words), None, "{words:x?}");
@@ -343,6 +365,129 @@ fn sizes() {
     assert_eq!(CLIENT_SCRATCH_OCTETS, 513);
     assert!(size_of::<Progress>() <= 32);
     assert!(size_of::<ClientHandshake<'_>>() <= 128);
+}
+
+const PIPELINED_ALICE: &[&[u8]] = &[
+    &[0x05, 1, 0x02], // VER NMETHODS METHODS: password alone
+    &[0x01],          // VER
+    b"\x05alice",     // ULEN UNAME
+    b"\x06secret",    // PLEN PASSWD
+    &[0x05, 0x01, 0x00, 0x03, 9],
+    b"a.example",
+    &[0x01, 0xBB],
+];
+
+/// One round trip: all that the client says leaves before the first octet of the server's comes.
+#[test]
+fn pipelined_everything_is_in_the_first_message() {
+    let destination = by_name(b"a.example", 443);
+    for (credentials, said) in [
+        (alice(), octets(PIPELINED_ALICE)),
+        (
+            None,
+            octets(&[&[0x05, 1, 0x00], &octets(&PIPELINED_ALICE[4..])]),
+        ),
+    ] {
+        let handshake = ClientHandshake::pipelined(Cmd::CONNECT, &destination, credentials);
+        let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
+        assert_eq!(handshake.step(&mut scratch), Step::Send(&said));
+    }
+}
+
+#[test]
+fn pipelined_the_story_ends_as_it_does_step_by_step() {
+    use HandshakeError::{NoAcceptableMethod, Reply, Wire, WrongPassword};
+    let destination = by_name(b"a.example", 443);
+    let not_offered = |method| Some(Err(Wire(WireError::MethodNotOffered(method))));
+    let granted = octets(&[&[0x05, 0x00, 0x00, 0x03, 2], b"gw", &[0x9C, 0x40]]);
+    let cases: [(Option<Credentials<'_>>, Vec<u8>, _); 9] = [
+        (
+            None,
+            octets(&[&[0x05, 0x00], &granted]),
+            Some(Ok(bound("0.0.0.0:40000"))),
+        ),
+        (
+            alice(),
+            octets(&[&[0x05, 0x02, 0x01, 0x00], &granted]),
+            Some(Ok(bound("0.0.0.0:40000"))),
+        ),
+        (None, vec![0x05, 0xFF], Some(Err(NoAcceptableMethod))),
+        (alice(), vec![0x05, 0xFF], Some(Err(NoAcceptableMethod))),
+        (
+            alice(),
+            vec![0x05, 0x00],
+            not_offered(Method::NO_AUTHENTICATION_REQUIRED),
+        ),
+        (
+            None,
+            vec![0x05, 0x02],
+            not_offered(Method::USERNAME_PASSWORD),
+        ),
+        (
+            alice(),
+            vec![0x05, 0x02, 0x01, 0x01],
+            Some(Err(WrongPassword(0x01))),
+        ),
+        (
+            None,
+            vec![0x05, 0x00, 0x05, 0x05],
+            Some(Err(Reply(Rep::CONNECTION_REFUSED))),
+        ),
+        (
+            alice(),
+            vec![0x05, 0x02, 0x01, 0x00, 0x05, 0x02],
+            Some(Err(Reply(Rep(2)))),
+        ),
+    ];
+    let beginning = Progress::beginning(true);
+    for (credentials, incoming, end) in cases {
+        let setting = (&destination, credentials);
+        let story = tell_in_pieces_from(beginning, setting, &octets(&[&incoming, BANNER]));
+        assert_eq!(story.end, end, "{incoming:x?}");
+        if matches!(end, Some(Ok(_))) {
+            assert_eq!(
+                story.taken,
+                incoming.len(),
+                "the banner is the application's"
+            );
+        }
+        // Until its last octet is here, the handshake waits.
+        for len in 0..incoming.len() {
+            let waiting = tell_from(beginning, setting, &incoming[..len], |_| 7);
+            assert_eq!(waiting.end, None, "{incoming:x?} cut at {len}");
+        }
+    }
+}
+
+/// More than the room for one step is said in two.
+#[test]
+fn pipelined_with_the_longest_credentials_and_name() {
+    let destination = by_name(&[b'n'; 255], 80);
+    let (user, password) = ([b'u'; 255], [b'p'; 255]);
+    let credentials = Some(Credentials::new(&user, &password).unwrap());
+    let incoming = octets(&[
+        &[0x05, 0x02, 0x01, 0x00],
+        &[0x05, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+    ]);
+    let setting = (&destination, credentials);
+    let story = tell_in_pieces_from(Progress::beginning(true), setting, &incoming);
+    let said = octets(&[
+        &[0x05, 1, 0x02],
+        &[0x01, 255],
+        &user,
+        &[255],
+        &password,
+        &[0x05, 0x01, 0x00, 0x03, 255],
+        &[b'n'; 255],
+        &[0, 80],
+    ]);
+    assert_eq!((story.said.len(), PIPELINED_OCTETS), (778, 778));
+    assert_eq!(story.said, said);
+    assert_eq!(story.end, Some(Ok(Bound::UNSPECIFIED)));
+}
+
+fn begun(phase: Phase) -> Progress {
+    Progress::default().begin(phase)
 }
 
 fn alice() -> Option<Credentials<'static>> {
