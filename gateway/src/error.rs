@@ -43,6 +43,8 @@ pub(crate) enum ServeError {
     ClientGone,
     #[error("{0} is not supported")]
     Command(Cmd),
+    #[error("RESOLVE_PTR of what is no address")]
+    NotAnAddress,
     // The operator's rules.
     #[error("client is not allowed")]
     Client,
@@ -51,6 +53,9 @@ pub(crate) enum ServeError {
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
+    /// Of RESOLVE alone, which has a REP to tell it from a name that does not exist.
+    #[error("name has no address")]
+    NoAddress,
     #[error("{0}")]
     Dial(#[source] io::Error, SocketAddr),
 }
@@ -61,11 +66,15 @@ impl ServeError {
         match self {
             Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
+            // To RESOLVE: there is no address of a type that could be told.
+            Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
             Self::Denied(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
             // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
             // will not exist in a second either; a name server that does not answer is this
             // server's own trouble, which says nothing about the host and may pass.
-            Self::Resolve(ResolveError::Unknown) => Some(Rep::HOST_UNREACHABLE),
+            Self::Resolve(ResolveError::Unknown | ResolveError::NoAddress) => {
+                Some(Rep::HOST_UNREACHABLE)
+            }
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
         }
@@ -96,7 +105,9 @@ impl ServeError {
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::Denied(..) => "destination-not-allowed",
+            Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
+            Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
         }
@@ -165,6 +176,8 @@ mod tests {
             (ServeError::Command(Cmd::BIND), Some(0x07)),
             (ServeError::Denied(Denial::Loopback, None), Some(0x02)),
             (ServeError::Resolve(ResolveError::Unknown), Some(0x04)),
+            (ServeError::Resolve(ResolveError::NoAddress), Some(0x04)),
+            (ServeError::NoAddress, Some(0x08)),
             (ServeError::Resolve(ResolveError::Temporary), Some(0x01)),
             (
                 ServeError::Resolve(ResolveError::System(refused())),

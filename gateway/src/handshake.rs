@@ -93,7 +93,7 @@ pub(crate) fn reply(
     bound: &Bound,
     deadline: Instant,
 ) -> Result<(), ServeError> {
-    let mut message = [0; 32]; // 22 for a v6 address
+    let mut message = [0; 7 + 255]; // with the longest name
     let octets = encode_reply(version, rep, bound, &mut message).unwrap_or(0);
     let mut unsent = message.get(..octets).unwrap_or_default();
     while !unsent.is_empty() {

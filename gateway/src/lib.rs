@@ -31,6 +31,7 @@ mod direction;
 mod error;
 mod handshake;
 mod listener;
+mod lookup;
 mod own;
 mod pipes;
 mod policy;

@@ -1,4 +1,4 @@
-//! (client, command, destination) → allowed, or why not. Pure: no socket, no resolver, no clock.
+//! (client, destination) → allowed, or why not. Pure: no socket, no resolver, no clock.
 //!
 //! It is asked about the name first and then about every address that the name resolves to, so that
 //! no name leads to a forbidden address. `--allow-destination` lifts the default denials; it is no
@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use socks_wire::{Cmd, Fqdn};
+use socks_wire::Fqdn;
 
 /// Why something is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,11 +44,6 @@ impl Policy {
     /// comes on top.
     pub(crate) fn allows_client(&self, client: IpAddr) -> bool {
         self.allow_clients.is_empty() || covers(&self.allow_clients, client)
-    }
-
-    /// Whether the gateway does this at all.
-    pub(crate) fn allows_command(cmd: Cmd) -> bool {
-        cmd == Cmd::CONNECT
     }
 
     /// RFC 6761 §6.3: `localhost` and the names below it are the loopback addresses, and no resolver
@@ -189,14 +184,6 @@ mod tests {
             ("2001:db9::1", false),
         ] {
             assert_eq!(listed.allows_client(ip(client)), is_allowed, "{client}");
-        }
-    }
-
-    #[test]
-    fn connect_is_the_only_command() {
-        assert!(Policy::allows_command(Cmd::CONNECT));
-        for cmd in [Cmd::BIND, Cmd::UDP_ASSOCIATE, Cmd::RESOLVE, Cmd(0x09)] {
-            assert!(!Policy::allows_command(cmd), "{cmd}");
         }
     }
 

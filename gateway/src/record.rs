@@ -9,7 +9,7 @@ use tracing::field;
 
 use crate::error::ServeError;
 use crate::policy::Denial;
-use crate::relay::Carried;
+use crate::serve::Served;
 
 /// What the line will say, filled in as it becomes known.
 #[derive(Debug)]
@@ -46,8 +46,11 @@ impl Record {
         self.dialled = Some(self.start.elapsed());
     }
 
-    pub(crate) fn log(&self, outcome: &Result<Carried, ServeError>) {
-        let carried = outcome.as_ref().ok();
+    pub(crate) fn log(&self, outcome: &Result<Served, ServeError>) {
+        let carried = match outcome {
+            Ok(Served::Relayed(carried)) => Some(carried),
+            Ok(Served::Answered) | Err(_) => None,
+        };
         let error = outcome.as_ref().err();
         let address = self.address.or_else(|| error?.address());
         let socks = self.request.map(|(version, ..)| match version {
@@ -56,7 +59,8 @@ impl Record {
             Version::V5 => "5",
         });
         let end = match outcome {
-            Ok(carried) => carried.end.to_string(),
+            Ok(Served::Relayed(carried)) => carried.end.to_string(),
+            Ok(Served::Answered) => "answered".to_owned(),
             Err(error) => error.word().to_owned(),
         };
         macro_rules! line {
@@ -118,6 +122,8 @@ fn word(cmd: Cmd) -> String {
         Cmd::CONNECT => "CONNECT".to_owned(),
         Cmd::BIND => "BIND".to_owned(),
         Cmd::UDP_ASSOCIATE => "UDP-ASSOCIATE".to_owned(),
+        Cmd::RESOLVE => "RESOLVE".to_owned(),
+        Cmd::RESOLVE_PTR => "RESOLVE-PTR".to_owned(),
         Cmd(other) => format!("{other:02x}"),
     }
 }

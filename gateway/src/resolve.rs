@@ -16,11 +16,13 @@ use crate::sys::{self, Eai};
 /// Attempts that one relay may start: a name with hundreds of addresses must not eat descriptors.
 const MOST_ADDRESSES: usize = 16;
 
-/// Why a name has no address.
+/// Why a name has no address, or an address no name.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResolveError {
-    #[error("no such name, or it has no address")]
+    #[error("no such name")]
     Unknown,
+    #[error("name has no address")]
+    NoAddress,
     #[error("the resolver does not answer")]
     Temporary,
     #[error("the resolver failed (EAI {0})")]
@@ -51,10 +53,17 @@ pub(crate) fn resolve(name: &Fqdn, port: u16) -> Result<Vec<SocketAddr>, Resolve
         address.set_port(port);
     }
     if addresses.is_empty() {
-        Err(ResolveError::Unknown)
+        Err(ResolveError::NoAddress)
     } else {
         Ok(addresses)
     }
+}
+
+/// Asks the resolver for the name of an address, and blocks as long.
+pub(crate) fn name_of(ip: IpAddr) -> Result<Fqdn, ResolveError> {
+    let name = sys::name_of(ip).map_err(ResolveError::from)?;
+    // What is longer than DNS carries is no name.
+    Fqdn::new(name.as_bytes()).map_err(|_no_name| ResolveError::Unknown)
 }
 
 impl From<Eai> for ResolveError {
@@ -65,9 +74,13 @@ impl From<Eai> for ResolveError {
                 ..
             } => Self::System(error),
             Eai {
-                code: libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY,
+                code: libc::EAI_NONAME,
                 ..
             } => Self::Unknown,
+            Eai {
+                code: libc::EAI_NODATA | EAI_ADDRFAMILY,
+                ..
+            } => Self::NoAddress,
             Eai {
                 code: libc::EAI_AGAIN,
                 ..

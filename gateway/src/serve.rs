@@ -1,20 +1,29 @@
 //! One client's story: handshake → policy → name → dial → reply → relay, and its line in the log.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Destination, Rep};
+use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
-use crate::policy::Policy;
+use crate::lookup::{address_of, allowed_addresses, name_at};
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
-use crate::resolve::{interleave, literal, resolve};
+use crate::resolve::interleave;
+
+/// How a client was served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Served {
+    /// By a relay, which is over.
+    Relayed(Carried),
+    /// By the reply itself.
+    Answered,
+}
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
@@ -27,7 +36,12 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
         Err(ServeError::Client)
     };
     record.log(&outcome);
-    if outcome.is_err_and(|error| error.is_told()) {
+    let is_told = match outcome {
+        Ok(Served::Relayed(_)) => false,
+        Ok(Served::Answered) => true,
+        Err(error) => error.is_told(),
+    };
+    if is_told {
         hang_up(client);
     }
 }
@@ -36,19 +50,14 @@ fn story(
     shared: &Shared,
     client: BorrowedFd<'_>,
     record: &mut Record,
-) -> Result<Carried, ServeError> {
+) -> Result<Served, ServeError> {
     let config = &shared.config;
     let deadline = within(config.handshake_timeout);
     let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);
 
-    let connected = if Policy::allows_command(request.cmd) {
-        connect(shared, client, &request.destination, record)
-    } else {
-        Err(ServeError::Command(request.cmd))
-    };
-    let dialled = connected.inspect_err(|error| {
+    let found = find(shared, client, &request, record).inspect_err(|error| {
         record.rep = error.rep();
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
@@ -58,12 +67,19 @@ fn story(
     })?;
 
     record.rep = Some(Rep::SUCCEEDED);
-    // From the reply on, a gateway that is killed must not look like the end of a stream.
-    let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
-    let local = dialled.local;
-    let bound = Bound {
-        address: Address::Ip(local.ip().to_canonical()),
-        port: local.port(),
+    let bound = match &found {
+        Found::Connection(dialled) => {
+            // From the reply on, a gateway that is killed must not look like the end of a stream.
+            let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
+            Bound {
+                address: Address::Ip(dialled.local.ip().to_canonical()),
+                port: dialled.local.port(),
+            }
+        }
+        Found::Answer(address) => Bound {
+            address: *address,
+            port: 0,
+        },
     };
     reply(
         client,
@@ -72,6 +88,9 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
+    let Found::Connection(dialled) = found else {
+        return Ok(Served::Answered);
+    };
 
     let destination = dialled.socket.as_fd();
     let carried = relay(
@@ -86,7 +105,37 @@ fn story(
         let _ = sockopt::set_socket_linger(client, None);
         let _ = sockopt::set_socket_linger(destination, None);
     }
-    Ok(carried)
+    Ok(Served::Relayed(carried))
+}
+
+/// What a request leads to.
+enum Found {
+    /// CONNECT's.
+    Connection(Dialled),
+    /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
+    Answer(Address),
+}
+
+fn find(
+    shared: &Shared,
+    client: BorrowedFd<'_>,
+    request: &ServerRequest,
+    record: &mut Record,
+) -> Result<Found, ServeError> {
+    let destination = &request.destination;
+    match (request.cmd, request.version) {
+        (Cmd::CONNECT, _) => connect(shared, client, destination, record).map(Found::Connection),
+        // A reply of SOCKS4 has no room for a v6 address, or a name.
+        (Cmd::RESOLVE, Version::V5) => {
+            let ip = address_of(shared, destination)?;
+            Ok(Found::Answer(Address::Ip(ip)))
+        }
+        (Cmd::RESOLVE_PTR, Version::V5) => {
+            let name = name_at(shared, destination)?;
+            Ok(Found::Answer(Address::Fqdn(name)))
+        }
+        (cmd, _) => Err(ServeError::Command(cmd)),
+    }
 }
 
 /// A connection to what the client asked for, if the policy has nothing against it.
@@ -97,22 +146,7 @@ fn connect(
     record: &mut Record,
 ) -> Result<Dialled, ServeError> {
     let config = &shared.config;
-    let mut addresses = real_addresses(&config.policy, destination)?;
-    let own = shared.own.addresses();
-    let mut denied = None;
-    addresses.retain(
-        |address| match config.policy.judge_address(address.ip(), &own) {
-            Ok(()) => true,
-            Err(denial) => {
-                denied.get_or_insert(ServeError::Denied(denial, Some(*address)));
-                false
-            }
-        },
-    );
-    // A name that has an allowed address is connected to it, and never to the others.
-    if let Some(denied) = denied.filter(|_| addresses.is_empty()) {
-        return Err(denied);
-    }
+    let addresses = allowed_addresses(shared, destination)?;
     let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
     record.dialled(dialled.peer);
     // Whatever the interfaces say, an address that answers from itself is this host.
@@ -123,28 +157,6 @@ fn connect(
         Ok(()) => Ok(dialled),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
-}
-
-fn real_addresses(
-    policy: &Policy,
-    destination: &Destination,
-) -> Result<Vec<SocketAddr>, ServeError> {
-    let name = match &destination.address {
-        Address::Ip(ip) => return Ok(vec![to(*ip, destination.port)]),
-        Address::Fqdn(name) => name,
-    };
-    if let Some(ip) = literal(name) {
-        return Ok(vec![to(ip, destination.port)]);
-    }
-    policy
-        .judge_name(name)
-        .map_err(|denial| ServeError::Denied(denial, None))?;
-    resolve(name, destination.port).map_err(ServeError::Resolve)
-}
-
-/// A v4-mapped address is a v4 one.
-fn to(ip: IpAddr, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.to_canonical(), port)
 }
 
 /// A limit so far off that the clock cannot say it is as good as none: a day.

@@ -5,7 +5,7 @@
     reason = "lists of the resolver and of the interfaces are C structures, and pthread_create is C"
 )]
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -57,6 +57,30 @@ pub(crate) fn addresses_of(name: &CStr) -> Result<Vec<SocketAddr>, Eai> {
     // SAFETY: the list is getaddrinfo's and nothing refers to it any more.
     unsafe { libc::freeaddrinfo(list) };
     Ok(addresses)
+}
+
+/// The name of an address, by getnameinfo(3). Blocks for as long as resolv.conf allows.
+pub(crate) fn name_of(ip: IpAddr) -> Result<CString, Eai> {
+    let address = rustix::net::SocketAddrAny::from(SocketAddr::new(ip, 0));
+    let mut host = [0_u8; libc::NI_MAXHOST as usize];
+    // SAFETY: a whole address of its family and its length, room for the host, and no service asked for.
+    let code = unsafe {
+        libc::getnameinfo(
+            address.as_ptr().cast(),
+            address.addr_len(),
+            host.as_mut_ptr().cast(),
+            libc::NI_MAXHOST,
+            ptr::null_mut(),
+            0,
+            libc::NI_NAMEREQD,
+        )
+    };
+    if code != 0 {
+        let system = (code == libc::EAI_SYSTEM).then(io::Error::last_os_error);
+        return Err(Eai { code, system });
+    }
+    let host = CStr::from_bytes_until_nul(&host).unwrap_or_default();
+    Ok(host.to_owned())
 }
 
 /// Every address of this host's interfaces.

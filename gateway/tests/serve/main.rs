@@ -14,6 +14,7 @@ mod early;
 mod handshake;
 mod harness;
 mod limits;
+mod lookup;
 mod relaying;
 mod stopping;
 mod strangers;
