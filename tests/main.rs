@@ -13,6 +13,7 @@
 
 mod bad_gateways;
 mod errors;
+mod failover;
 mod families;
 mod four_cases;
 mod launcher;

@@ -36,6 +36,8 @@ pub struct Handshake {
     /// SO_COOKIE: names the socket, whatever its numbers are.
     cookie: AtomicU64,
     began: AtomicU64,
+    /// When it turned to the candidate that it is at.
+    turned: AtomicU64,
     progress: [AtomicU64; 4],
 }
 
@@ -48,6 +50,8 @@ pub struct Standing {
     pub candidate: u8,
     /// When the first connect() began.
     pub began: Clock,
+    /// When this candidate's turn came.
+    pub turned: Clock,
     /// How far the messages have come.
     pub progress: Progress,
 }
@@ -126,6 +130,7 @@ impl Handshake {
             stage: Stage::of(word)?,
             candidate: u8::try_from((word >> CANDIDATE_SHIFT) & 0xff).ok()?,
             began: Clock(self.began.load(Ordering::Acquire)),
+            turned: Clock(self.turned.load(Ordering::Acquire)),
             progress: Progress::from_words(
                 self.progress
                     .each_ref()
@@ -181,6 +186,12 @@ impl Handshake {
         let candidate = u64::from(candidate) << CANDIDATE_SHIFT;
         self.word
             .store(pid | stage.code() | candidate, Ordering::Release);
+    }
+
+    /// The TCP connect to this candidate begins; the lock is held and stays so.
+    pub fn turn_to(&self, candidate: u8, now: Clock) {
+        self.turned.store(now.0, Ordering::Release);
+        self.save(Stage::Connecting, candidate, Progress::default());
     }
 
     /// The errno of a failure, for the first who asks.

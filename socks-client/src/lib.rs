@@ -5,6 +5,7 @@
 //! built nothing here allocates either, so that every decision may be taken in a signal handler.
 #![forbid(unsafe_code)]
 
+mod candidates;
 mod config;
 mod connect;
 mod direct_names;
@@ -19,6 +20,7 @@ mod rules;
 mod sockets;
 mod twins;
 
+pub use candidates::{Candidate, Candidates, DEAD_TIME, SILENCE_LIMIT};
 pub use config::{
     Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Secret,
     TablePlace, Variables,

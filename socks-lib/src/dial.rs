@@ -9,12 +9,15 @@ use std::ffi::{c_int, c_short};
 use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family};
-use socks_client::{Errno, Gateway, Handshake, LogLevel, Patience, Relay, Row, Stage};
+use socks_client::{
+    Candidate, Clock, Errno, Gateway, Handshake, LogLevel, Patience, Relay, Row, SILENCE_LIMIT,
+    Stage,
+};
 use socks_wire::{
     CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, HandshakeError, Progress, Step,
 };
 
-use crate::state::{Candidate, State};
+use crate::state::State;
 use crate::sys::io::{self, Moved};
 use crate::sys::signals::{self, Blocked};
 use crate::sys::swap;
@@ -79,8 +82,8 @@ pub(crate) struct Call {
     pub(crate) relay: Relay,
     pub(crate) patience: Patience,
     pub(crate) is_blocking: bool,
-    /// How many of the gateway's addresses have been tried, in the order of [`State::candidate`].
-    pub(crate) tried: u8,
+    /// The gateway's address that it is at.
+    pub(crate) candidate: u8,
     /// This process, as claims know it.
     pub(crate) pid: u32,
     /// Whether connect() has returned EINPROGRESS: a failure is then seen in the socket, as that of a
@@ -131,7 +134,9 @@ impl State {
             Event::Begin => match call.stage() {
                 Some(Stage::Negotiating) => self.step(call),
                 Some(Stage::Socksified) => Turn::Done,
-                _ => self.connect_to_candidate(call, None),
+                // It goes on with the TCP connect that is under way.
+                _ if call.patience.is_further => self.connect_to_candidate(call),
+                _ => self.connect_to_next(call, None),
             },
             Event::Connected(Ok(())) => self.tcp_is_up(call),
             Event::Connected(Err(errno)) => self.tcp_failed(call, errno),
@@ -148,11 +153,25 @@ impl State {
         }
     }
 
-    /// Starts the TCP connect to the next of the gateway's addresses.
-    fn connect_to_candidate(&self, call: &mut Call, last: Option<Errno>) -> Turn {
-        let Some((index, address)) = self.candidate(call) else {
+    /// Starts the TCP connect to the next of the gateways' addresses.
+    fn connect_to_next(&self, call: &mut Call, last: Option<Errno>) -> Turn {
+        let Some(index) = self.next(call, None) else {
             let errno = last.map_or(Errno::GATEWAY, Errno::of_gateway_connect);
             return self.give_up(call, errno, format_args!("the gateway cannot be reached"));
+        };
+        call.candidate = index;
+        self.connect_to_candidate(call)
+    }
+
+    fn next(&self, call: &Call, except: Option<u8>) -> Option<u8> {
+        let family = call.connection.family;
+        self.candidates
+            .next(family, call.patience.began, io::now(), except)
+    }
+
+    fn connect_to_candidate(&self, call: &mut Call) -> Turn {
+        let Some(Candidate { address, .. }) = self.candidates.get(call.candidate) else {
+            return self.give_up(call, Errno::GATEWAY, format_args!("there is no gateway"));
         };
         let is_swapped = call.row.is_swapped(call.cookie);
         let address = match (address, call.connection.family) {
@@ -180,42 +199,24 @@ impl State {
             }
             _ => address,
         };
-        call.handshake
-            .save(Stage::Connecting, index, Progress::default());
+        if self.next(call, Some(call.candidate)).is_some() {
+            io::hurry(call.fd);
+        } else {
+            self.stop_hurrying(call);
+        }
+        call.handshake.turn_to(call.candidate, io::now());
         Turn::Connect(address)
     }
 
-    /// The gateways' addresses in the order in which `call` tries them: gateway by gateway, and of each
-    /// those of the socket's own family first, since the others need a v4-mapped address or another
-    /// socket.
-    fn candidate(&self, call: &Call) -> Option<(u8, SocketAddr)> {
-        let is_own = |candidate: &&Candidate| {
-            candidate.address.is_ipv4() == (call.connection.family == Family::V4)
-        };
-        let of = |gateway| self.candidates.iter().filter(move |c| c.gateway == gateway);
-        let own_first = |gateway| {
-            of(gateway)
-                .filter(is_own)
-                .chain(of(gateway).filter(move |c| !is_own(c)))
-        };
-        let mut all = (0..self.config.gateways.len()).flat_map(own_first);
-        Some((call.tried, all.nth(usize::from(call.tried))?.address))
+    fn stop_hurrying(&self, call: &Call) {
+        if self.candidates.is_choice() {
+            io::stop_hurrying(call.fd);
+        }
     }
 
-    /// The gateway's address that `call` tried last, or one of the socket's own family.
-    fn last_tried(&self, call: &Call) -> SocketAddr {
-        let (_, last) = self.candidate(call).unzip();
-        last.or_else(|| self.candidates.last().map(|candidate| candidate.address))
-            .unwrap_or(call.connection.asked)
-    }
-
-    /// The gateway that `call` has reached, for its credentials and for the log.
+    /// The gateway that `call` is at, for its credentials and for the log.
     fn gateway_of(&self, call: &Call) -> Option<&Gateway> {
-        let (_, address) = self.candidate(call)?;
-        let candidate = self
-            .candidates
-            .iter()
-            .find(|candidate| candidate.address == address)?;
+        let candidate = self.candidates.get(call.candidate)?;
         self.config.gateways.get(candidate.gateway)
     }
 
@@ -273,21 +274,49 @@ impl State {
         }
     }
 
+    /// This gateway is dead for a while.
     fn next_candidate(&self, call: &mut Call, errno: Errno) -> Turn {
-        call.tried = call.tried.saturating_add(1);
+        self.buried(call, format_args!("{}", errno.name()));
         // The kernel would say ECONNABORTED once to the next connect().
         io::dissolve(call.fd);
-        self.connect_to_candidate(call, Some(errno))
+        self.connect_to_next(call, Some(errno))
+    }
+
+    /// The handshake has failed by the gateway's own fault: another one may do better.
+    fn next_or_give_up(&self, call: &mut Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
+        self.buried(call, why);
+        if self.next(call, None).is_none() {
+            return self.give_up(call, errno, why);
+        }
+        io::dissolve(call.fd);
+        self.connect_to_next(call, None)
+    }
+
+    fn buried(&self, call: &Call, why: std::fmt::Arguments<'_>) {
+        let now = io::now();
+        self.candidates
+            .failed(call.candidate, call.patience.began, now);
+        let next = self
+            .next(call, None)
+            .and_then(|next| self.candidates.get(next));
+        if let (Some(dead), Some(next)) = (self.candidates.get(call.candidate), next) {
+            let (dead, next) = (dead.address, next.address);
+            self.log(
+                LogLevel::Warn,
+                format_args!("gateway {dead}: {why}; trying {next}"),
+            );
+        }
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
+        self.stop_hurrying(call);
         // Another thread may have seen it before this one.
         if call.stage() == Some(Stage::Connecting) {
             let gateway = self.gateway_of(call);
             let is_pipelined = gateway.is_some_and(|gateway| gateway.is_pipelined);
             let progress = Progress::beginning(is_pipelined);
             call.handshake
-                .save(Stage::Negotiating, call.tried, progress);
+                .save(Stage::Negotiating, call.candidate, progress);
         }
         self.woken(call)
     }
@@ -314,23 +343,29 @@ impl State {
         let progress = standing.map_or_else(Progress::default, |standing| standing.progress);
         match self.advance(call, progress) {
             Ended::Stands(progress) => {
-                call.handshake.save(Stage::Socksified, call.tried, progress);
+                call.handshake
+                    .save(Stage::Socksified, call.candidate, progress);
                 self.stands(call)
             }
             Ended::Wants(events, progress) => {
                 call.handshake
-                    .save(Stage::Negotiating, call.tried, progress);
+                    .save(Stage::Negotiating, call.candidate, progress);
                 self.wait(call, events)
             }
-            Ended::Refused(error) => {
+            // The gateway's word on the destination.
+            Ended::Refused(error @ HandshakeError::Reply(_)) => {
+                self.candidates.works(call.candidate);
                 self.give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
-            Ended::Lost(Some(errno)) => self.give_up(
+            Ended::Refused(error) => {
+                self.next_or_give_up(call, Errno::of_handshake(error), format_args!("{error}"))
+            }
+            Ended::Lost(Some(errno)) => self.next_or_give_up(
                 call,
                 Errno::GATEWAY,
                 format_args!("the gateway broke off: {}", errno.name()),
             ),
-            Ended::Lost(None) => self.give_up(
+            Ended::Lost(None) => self.next_or_give_up(
                 call,
                 Errno::GATEWAY,
                 format_args!("the gateway hung up in the handshake"),
@@ -378,10 +413,21 @@ impl State {
     }
 
     fn wait(&self, call: &mut Call, events: c_short) -> Turn {
-        match call.patience.left(io::now()) {
+        let now = io::now();
+        match call.patience.left(now) {
             // A glance, while another thread is in the middle of a step.
             Ok(_) if events == 0 => Turn::Wait(events, 1),
-            Ok(left) => Turn::Wait(events, c_int::try_from(left).unwrap_or(c_int::MAX)),
+            Ok(left) => match self.silence_left(call, now) {
+                Some(0) => self.next_or_give_up(
+                    call,
+                    Errno::GATEWAY,
+                    format_args!("the gateway is silent"),
+                ),
+                silence => {
+                    let left = left.min(silence.unwrap_or(left));
+                    Turn::Wait(events, c_int::try_from(left).unwrap_or(c_int::MAX))
+                }
+            },
             Err(Errno::GATEWAY) => {
                 self.give_up(call, Errno::GATEWAY, format_args!("the gateway is silent"))
             }
@@ -389,9 +435,22 @@ impl State {
         }
     }
 
+    /// How long the gateway may still say nothing, if there is another one to be tried.
+    fn silence_left(&self, call: &Call, now: Clock) -> Option<u64> {
+        let standing = call.handshake.standing(call.cookie)?;
+        let is_silent = standing.stage == Stage::Negotiating && standing.progress.is_unanswered();
+        if !is_silent {
+            return None;
+        }
+        self.next(call, Some(call.candidate))?;
+        let end = standing.turned.0.saturating_add(SILENCE_LIMIT);
+        Some(end.saturating_sub(now.0))
+    }
+
     fn stands(&self, call: &Call) -> Turn {
         // A full table costs the answer of getpeername after exec, not the connection.
         let _kept = self.table.remember(call.cookie, call.connection);
+        self.candidates.works(call.candidate);
         self.log_end(call, LogLevel::Info, format_args!("ok"));
         Turn::Done
     }
@@ -400,10 +459,15 @@ impl State {
     /// after EINPROGRESS it stands as a refused one does.
     fn give_up(&self, call: &Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
         io::dissolve(call.fd);
+        self.stop_hurrying(call);
         if call.is_pending {
-            io::refuse(call.fd, self.last_tried(call));
+            let gateway = self.candidates.get(call.candidate);
+            io::refuse(
+                call.fd,
+                gateway.map_or(call.connection.asked, |g| g.address),
+            );
             call.handshake
-                .save(Stage::Failed(errno), call.tried, Progress::default());
+                .save(Stage::Failed(errno), call.candidate, Progress::default());
         } else {
             self.forget_handshake(call.fd, call.row, call.handshake);
         }

@@ -9,20 +9,18 @@ use std::path::{Path, PathBuf};
 use fake_dns::{Table, TableError};
 use once_cell::race::OnceBox;
 use socks_client::{
-    Config, ConfigError, DirectNames, Gateway, GatewayHost, Handshakes, Log, LogLevel, LogTarget,
-    Secret, Sockets, TablePlace, Twins, Variables,
+    Candidate, Candidates, Config, ConfigError, DirectNames, Gateway, GatewayHost, Handshakes, Log,
+    LogLevel, LogTarget, Secret, Sockets, TablePlace, Twins, Variables,
 };
 
 use crate::hosts_file::HostsFile;
 use crate::log::Sink;
 use crate::next;
-use crate::state::{Candidate, State};
+use crate::state::State;
 use crate::sys::addrinfo;
 use crate::sys::file::File;
 use crate::sys::memory::{self, Process};
 
-/// A gateway's candidate is kept in eight bits of a row.
-const MOST_CANDIDATES: usize = 255;
 /// The flat file and the password file are small; anything else is not one.
 const MOST_FILE_OCTETS: usize = 64 * 1024;
 /// /proc/PID/maps of a program with many libraries.
@@ -111,7 +109,7 @@ fn build() -> Option<State> {
         sink,
         direct_names: DirectNames::new(&config.rules),
         config,
-        candidates,
+        candidates: Candidates::new(candidates),
         table,
         twins: Twins::new(),
         hosts: HostsFile::new(),
@@ -236,7 +234,6 @@ fn candidates(gateways: &[Gateway]) -> Result<Vec<Candidate>, String> {
             }
         }
     }
-    candidates.truncate(MOST_CANDIDATES);
     Ok(candidates)
 }
 

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::{Connection, Family, Name, Table};
 use socks_client::{
-    Config, DirectNames, Eai, Facts, Handshakes, LogLevel, Plan, Question, Reverse, Sockets, Twins,
-    plan, plan_reverse,
+    Candidate, Candidates, Config, DirectNames, Eai, Facts, Handshakes, LogLevel, Plan, Question,
+    Reverse, Sockets, Twins, plan, plan_reverse,
 };
 
 use crate::hosts_file::HostsFile;
@@ -21,21 +21,13 @@ pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) direct_names: DirectNames,
     pub(crate) sink: Option<Sink>,
-    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidates: Candidates,
     pub(crate) table: Table,
     pub(crate) sockets: Sockets,
     pub(crate) handshakes: Handshakes,
     pub(crate) twins: Twins,
     pub(crate) hosts: HostsFile,
     pub(crate) process: Process,
-}
-
-/// One address of a gateway.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate {
-    pub(crate) address: SocketAddr,
-    /// Index in `Config::gateways`.
-    pub(crate) gateway: usize,
 }
 
 /// How a look-up by name ends, with the addresses that it gives.
@@ -184,7 +176,7 @@ impl State {
         // Cookies are counted from the machine's start, and a table in /tmp may be older: a row
         // counts only if the socket's peer is a gateway.
         let peer = io::peer(fd)?;
-        let is_gateways = |c: &Candidate| same_place(c.address, peer);
+        let is_gateways = |c: Candidate| same_place(c.address, peer);
         if !self.candidates.iter().any(is_gateways) {
             return None;
         }

@@ -68,6 +68,18 @@ enum Phase {
     Done,
 }
 
+impl Progress {
+    /// Whether the server has not said anything yet.
+    #[must_use]
+    pub const fn is_unanswered(&self) -> bool {
+        match self.phase {
+            Phase::SendGreeting => true,
+            Phase::ReceiveSelection => self.at == 0,
+            _ => false,
+        }
+    }
+}
+
 /// The client's side of a SOCKS5 handshake.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientHandshake<'a> {

@@ -180,7 +180,7 @@ impl State {
 
     /// As a stream socket's: the address on the way to the gateway.
     fn held_own_name(&self, local: SocketAddr) -> Told {
-        let gateway = self.candidates.first().map(|candidate| candidate.address);
+        let gateway = self.candidates.get(0).map(|candidate| candidate.address);
         let Some(source) = gateway.and_then(io::source_towards) else {
             return Told::Kernels;
         };

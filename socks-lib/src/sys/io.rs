@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno as Raw;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use rustix::time::ClockId;
-use socks_client::{Clock, Errno, Kind};
+use socks_client::{Clock, Errno, Kind, SILENCE_LIMIT};
 
 use crate::sys::file::File;
 
@@ -129,6 +129,29 @@ pub(crate) fn shorter_timeout(fd: c_int) -> Option<Duration> {
     };
     let both = [of(sockopt::Timeout::Recv), of(sockopt::Timeout::Send)];
     both.into_iter().flatten().min()
+}
+
+/// Has a TCP connect that follows end with ETIMEDOUT after [`SILENCE_LIMIT`], unless the program has set
+/// such a limit itself.
+pub(crate) fn hurry(fd: c_int) {
+    with(fd, |fd| {
+        if sockopt::tcp_user_timeout(fd) == Ok(0) {
+            let _slower = sockopt::set_tcp_user_timeout(fd, limit());
+        }
+    });
+}
+
+/// Takes that limit off again: no program has one of this many milliseconds.
+pub(crate) fn stop_hurrying(fd: c_int) {
+    with(fd, |fd| {
+        if sockopt::tcp_user_timeout(fd) == Ok(limit()) {
+            let _kept = sockopt::set_tcp_user_timeout(fd, 0);
+        }
+    });
+}
+
+fn limit() -> u32 {
+    u32::try_from(SILENCE_LIMIT).unwrap_or(u32::MAX)
 }
 
 /// Reads and clears `SO_ERROR`.
