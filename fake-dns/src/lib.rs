@@ -35,6 +35,7 @@
 #[cfg(test)]
 mod arrays;
 mod connections;
+pub mod dns;
 mod error;
 mod key;
 mod layout;
