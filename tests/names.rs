@@ -21,9 +21,16 @@ const FORWARD: [&str; 6] = [
     "gethostbyname2_r",
 ];
 
-/// Those that carry questions to a name server, and datagrams of the program's own to port 53: with the shim they give a fake
-/// or fail, and send nothing.
-const QUESTIONS: [&str; 12] = [
+/// Datagrams of the program's own to port 53.
+const DATAGRAMS: [&str; 4] = [
+    "datagram",
+    "connected-datagram",
+    "local-datagram",
+    "connected-local-datagram",
+];
+
+/// Those that carry questions to a name server: with the shim they give a fake or fail, and send nothing.
+const QUESTIONS: [&str; 8] = [
     "res_query",
     "res_search",
     "res_querydomain",
@@ -32,10 +39,6 @@ const QUESTIONS: [&str; 12] = [
     "res_nquerydomain",
     "res_send",
     "res_nsend",
-    "datagram",
-    "connected-datagram",
-    "local-datagram",
-    "connected-local-datagram",
 ];
 
 /// Those that ask for names.
@@ -61,7 +64,7 @@ fn functions(client: Families) {
     let shim = topology.shim();
     let mut wrong = Vec::new();
     let mut fakes: Vec<IpAddr> = Vec::new();
-    for function in FORWARD.iter().chain(&QUESTIONS) {
+    for function in FORWARD.iter().chain(&DATAGRAMS).chain(&QUESTIONS) {
         let plain = ask(&topology, &decoy, function, SERVER, None);
         assert!(
             plain.queries > 0,

@@ -8,7 +8,7 @@ use socks_wire::{Address, Destination, Fqdn};
 use crate::{Action, Config, DirectNames, Errno, Place, Protocol, literal};
 
 /// The port of DNS (RFC 1035 §4.2). What goes there is a name on its way out.
-const DOMAIN_PORT: u16 = 53;
+pub(crate) const DOMAIN_PORT: u16 = 53;
 
 /// `SO_TYPE` and `SO_PROTOCOL`, as far as they matter here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub enum Route {
     Direct,
     /// Through the gateway.
     Relay(Relay),
+    /// To port 53: whatever is sent there is a question, and is answered from the table.
+    Answer,
     /// Nowhere yet: a datagram socket is as if connected, and what it sends is refused. Programs connect one
     /// to see whether there is a way, and sort addresses by it.
     Hold,
@@ -87,28 +89,22 @@ pub fn decide(
         return Route::Refuse(Errno::NO_ROW);
     };
     let is_fake = relay.slot.is_some();
+    // A resolver would carry names out, one on loopback too (DESIGN §2, "Port 53").
+    let is_domain = asked.port() == DOMAIN_PORT;
     match ruled(facts.kind, &relay, config, table, direct_names) {
         // Its real address was never looked up, in this process at least.
         Some(Action::Direct) if is_fake => return Route::Refuse(Errno::NO_ADDRESS),
         Some(Action::Direct) => return Route::Direct,
         Some(Action::Reject) => return Route::Refuse(Errno::REJECTED),
         Some(Action::Relay) => {}
-        None if !is_fake && is_local(address) => {
-            // A resolver on loopback would carry names out (DESIGN §2, "Port 53").
-            let is_resolver = asked.port() == DOMAIN_PORT;
-            return if is_resolver {
-                Route::Refuse(Errno::FAIL_CLOSED)
-            } else {
-                Route::Direct
-            };
-        }
+        None if !is_fake && is_local(address) && !is_domain => return Route::Direct,
         None => {}
     }
     if facts.kind == Kind::Other || address.is_multicast() || is_broadcast(address) {
         return Route::Refuse(Errno::FAIL_CLOSED);
     }
-    if !is_stream && asked.port() == DOMAIN_PORT {
-        return Route::Refuse(Errno::FAIL_CLOSED);
+    if is_domain {
+        return Route::Answer;
     }
     if config.is_broken || config.gateways.is_empty() {
         return Route::Refuse(Errno::NO_GATEWAY);
@@ -342,7 +338,7 @@ mod tests {
             "[2001:db8::5]:80",
             "[fd00::1]:80",
             "[::ffff:192.0.2.5]:80",
-            "192.0.2.5:53",
+            "192.0.2.5:853",
         ] {
             assert!(matches!(route(asked), Route::Relay(_)), "{asked}");
         }
@@ -352,8 +348,22 @@ mod tests {
     }
 
     #[test]
-    fn names_do_not_leave_by_a_resolver_on_loopback() {
-        assert_eq!(route("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
+    fn whoever_is_asked_for_names_the_table_answers() {
+        for server in [
+            "127.0.0.53:53",
+            "[::1]:53",
+            "192.0.2.1:53",
+            "[::ffff:192.0.2.1]:53",
+            "[fe80::1]:53",
+        ] {
+            assert_eq!(route(server), Route::Answer, "{server}");
+        }
+        let by_name = table();
+        let fake = by_name.fake(b"ns.example", Family::V4).unwrap();
+        let asked = SocketAddr::new(fake, 53);
+        let route = decide(facts(Family::V4), asked, &config(), &by_name, &no_names());
+        assert_eq!(route, Route::Answer);
+        let refused = Route::Refuse(Errno::FAIL_CLOSED);
         let datagram = SocketFacts {
             kind: Kind::Datagram,
             ..facts(Family::V4)
@@ -367,11 +377,18 @@ mod tests {
                 &no_names(),
             )
         };
-        assert_eq!(to("127.0.0.53:53"), Route::Refuse(Errno::FAIL_CLOSED));
+        assert_eq!(to("127.0.0.53:53"), Route::Answer);
         assert_eq!(to("127.0.0.1:5353"), Route::Direct);
         assert_eq!(to("192.0.2.1:123"), Route::Hold);
-        assert_eq!(to("192.0.2.1:53"), Route::Refuse(Errno::FAIL_CLOSED));
-        assert_eq!(to("224.0.0.1:123"), Route::Refuse(Errno::FAIL_CLOSED));
+        assert_eq!(to("192.0.2.1:53"), Route::Answer);
+        for asked in [
+            "224.0.0.1:123",
+            "224.0.0.251:5353",
+            "224.0.0.1:53",
+            "255.255.255.255:53",
+        ] {
+            assert_eq!(to(asked), refused, "{asked}");
+        }
     }
 
     #[test]
@@ -407,10 +424,9 @@ mod tests {
             ..facts(Family::V6)
         };
         let asked = "192.0.2.5:53".parse().unwrap();
-        let refused = Route::Refuse(Errno::FAIL_CLOSED);
         assert_eq!(
             decide(facts, asked, &config(), &table(), &no_names()),
-            refused
+            Route::Answer
         );
     }
 

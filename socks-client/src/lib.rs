@@ -17,6 +17,7 @@ mod negotiate;
 mod pending;
 mod resolve;
 mod rules;
+mod servers;
 mod sockets;
 mod twins;
 
@@ -33,7 +34,8 @@ pub use hosts::{HostFamilies, Hosts};
 pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
 pub use pending::Pending;
-pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_reverse};
+pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_message, plan_reverse};
 pub use rules::{Action, Place, Protocol, Rule, Rules};
-pub use sockets::{HELD, Registration, Row, Sockets, View};
+pub use servers::Servers;
+pub use sockets::{ANSWERED, HELD, Registration, Row, Sockets, View};
 pub use twins::Twins;

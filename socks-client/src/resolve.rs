@@ -158,6 +158,34 @@ pub fn plan(
     }
 }
 
+/// Decides how a DNS message that asks for an address of `name` is answered: as `gethostbyname2` is, but for what a name
+/// server does not know. /etc/hosts is the program's own to read, as a resolver of its own does.
+#[must_use]
+pub fn plan_message(name: &[u8], family: Family, is_own_name: bool, config: &Config) -> Plan {
+    let question = Question {
+        name,
+        asked: Asked::Only(family),
+        is_getaddrinfo: false,
+        is_numeric_only: false,
+        is_v4_mapped: false,
+        is_addrconfig: false,
+    };
+    let facts = Facts {
+        is_own_name,
+        ..Facts::default()
+    };
+    match plan(&question, &facts, config, || (true, true)) {
+        // A literal.
+        Plan::Pass | Plan::PassAs(_) | Plan::Mapped(_) => Plan::Fail(Eai::NONAME),
+        // Who wants any family asks for both, one by one.
+        Plan::Fake { v6, v4 } => Plan::Fake {
+            v6: v6 && config.families.v6(),
+            v4: v4 && config.families.v4(),
+        },
+        plan @ (Plan::Direct { .. } | Plan::Loopback { .. } | Plan::Fail(_)) => plan,
+    }
+}
+
 /// Decides who answers a look-up of the name of `address`.
 #[must_use]
 pub fn plan_reverse(address: IpAddr, is_fake: bool, is_in_hosts: bool, config: &Config) -> Reverse {
@@ -271,6 +299,7 @@ fn is_host_name(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Families;
 
     fn question(name: &str, asked: Asked) -> Question<'_> {
         Question {
@@ -437,6 +466,37 @@ mod tests {
                 Plan::Fail(Eai::NONAME),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_message_is_answered_as_a_look_up_is() {
+        let ask = |name: &str, family, families| {
+            let config = Config {
+                families,
+                ..Config::default()
+            };
+            plan_message(name.as_bytes(), family, name == "me", &config)
+        };
+        let (v4, v6) = (Family::V4, Family::V6);
+        assert_eq!(ask("www.example", v4, Families::Both), FAKE_V4);
+        assert_eq!(ask("www.example", v6, Families::Both), FAKE_V6);
+        let none = Plan::Fake {
+            v6: false,
+            v4: false,
+        };
+        assert_eq!(ask("www.example", v6, Families::V4), none);
+        assert_eq!(ask("www.example", v4, Families::V6), none);
+        for own in ["me", "localhost", "db.localhost"] {
+            let loopback = Plan::Loopback {
+                v6: true,
+                v4: false,
+            };
+            assert_eq!(ask(own, v6, Families::Both), loopback, "{own}");
+        }
+        for never in ["192.0.2.1", "a b", ""] {
+            let plan = ask(never, v4, Families::Both);
+            assert!(matches!(plan, Plan::Fail(_)), "{never}");
         }
     }
 

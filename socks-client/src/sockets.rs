@@ -15,12 +15,14 @@ use fake_dns::{Connection, Family};
 pub struct View {
     /// The address that the application connected to, and its socket's family.
     pub connection: Connection,
-    /// The index of its handshake, which is another's once it has long been over; or [`HELD`].
+    /// The index of its handshake, which is another's once it has long been over; or [`HELD`] or [`ANSWERED`].
     pub handshake: u16,
 }
 
 /// In place of a handshake's index: a datagram socket that only the application takes for connected.
 pub const HELD: u16 = u16::MAX;
+/// The same where what it sends is answered from the table: it was connected to port 53.
+pub const ANSWERED: u16 = u16::MAX - 1;
 
 /// One descriptor's row. Zeroed memory is a plain one.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ pub struct Row {
 const IS_KNOWN: u64 = 1;
 const IS_V6: u64 = 1 << 1;
 const IS_SWAPPED: u64 = 1 << 2;
+const IS_ASKING: u64 = 1 << 3;
 const HANDSHAKE_SHIFT: u32 = 16;
 
 /// What epoll_ctl(2) was told of a descriptor.
@@ -120,7 +123,31 @@ impl Row {
     /// Whether this is a datagram socket that only the application takes for connected.
     #[must_use]
     pub fn is_held(&self, cookie: u64) -> bool {
-        self.view(cookie).is_some_and(|view| view.handshake == HELD)
+        self.view(cookie)
+            .is_some_and(|view| matches!(view.handshake, HELD | ANSWERED))
+    }
+
+    /// The name server that it was connected to, if what it sends is answered from the table.
+    #[must_use]
+    pub fn name_server(&self, cookie: u64) -> Option<SocketAddr> {
+        let view = self.view(cookie)?;
+        (view.handshake == ANSWERED).then_some(view.connection.asked)
+    }
+
+    /// A question goes out on the socket with this cookie.
+    pub fn asks(&self, cookie: u64) {
+        if self.cookie.load(Ordering::Acquire) != cookie {
+            self.word.store(0, Ordering::Release);
+            self.cookie.store(cookie, Ordering::Release);
+        }
+        self.word.fetch_or(IS_ASKING, Ordering::AcqRel);
+    }
+
+    /// Whether the socket with this cookie has asked a name server, so that answers come by loopback.
+    #[must_use]
+    pub fn is_asking(&self, cookie: u64) -> bool {
+        self.word.load(Ordering::Acquire) & IS_ASKING != 0
+            && self.cookie.load(Ordering::Acquire) == cookie
     }
 
     /// A handshake begins: whatever the row said of an earlier socket is gone.
@@ -141,11 +168,11 @@ impl Row {
             .store(IS_KNOWN | family | swapped | handshake, Ordering::Release);
     }
 
-    /// Nothing is known any more, except that the socket has been swapped, which lasts.
+    /// Nothing is known any more, except that the socket has been swapped or has asked, which lasts.
     pub fn clear(&self) {
         let word = self.word.load(Ordering::Acquire);
         self.word
-            .store(word & (IS_SWAPPED | IS_V6), Ordering::Release);
+            .store(word & (IS_SWAPPED | IS_V6 | IS_ASKING), Ordering::Release);
     }
 
     /// Whether the socket with this cookie is AF_INET6 to the kernel and AF_INET to the application.
@@ -290,6 +317,18 @@ mod tests {
         let row = begun("192.0.2.1:80");
         assert_eq!(row.view(78), None);
         assert!(!row.is_swapped(78));
+    }
+
+    #[test]
+    fn a_socket_that_has_asked_is_known_to_wait_for_answers() {
+        let row = begun("192.0.2.53:53");
+        row.asks(77);
+        assert!(row.is_asking(77) && row.view(77).is_some());
+        row.clear();
+        assert!(row.is_asking(77) && row.view(77).is_none());
+        row.asks(78);
+        assert!(row.is_asking(78) && !row.is_asking(77));
+        assert!(row.view(78).is_none() && !row.is_swapped(78));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use fake_dns::{Connection, Family};
 use socks_client::{
-    Clock, Errno, HELD, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts, Stage,
-    Standing, View, decide, is_local, reached, relay_to,
+    ANSWERED, Clock, Errno, HELD, Handshake, Kind, LogLevel, Patience, Route, Row, SocketFacts,
+    Stage, Standing, View, decide, is_local, reached, relay_to,
 };
 
 use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
+use crate::sys::abi;
 use crate::sys::io::{self, Facts};
 
 impl State {
@@ -33,7 +34,7 @@ impl State {
         }
         let is_swapped = row.is_some_and(|row| row.is_swapped(facts.cookie));
         let family = if is_swapped { Family::V4 } else { facts.family };
-        let is_v6only = asked.is_ipv6() && asked.ip().to_canonical().is_ipv4() && io::is_v6only(fd);
+        let is_v6only = abi::is_mapped(asked) && io::is_v6only(fd);
         let route = decide(
             SocketFacts {
                 family,
@@ -70,7 +71,9 @@ impl State {
                 );
                 return Start::Fail(errno);
             }
-            Route::Hold => return self.hold(fd, facts, row, asked),
+            Route::Hold => return self.hold(fd, facts, row, asked, HELD),
+            Route::Answer if !is_stream => return self.hold(fd, facts, row, asked, ANSWERED),
+            Route::Answer => return Start::Fail(Errno::FAIL_CLOSED),
             Route::Relay(relay) => relay,
         };
         // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
@@ -140,7 +143,14 @@ impl State {
 
     /// The kernel's datagram socket is left unconnected, so that nothing can go out by it, whatever sends: only its
     /// port is taken, as connect(2) does.
-    fn hold(&self, fd: c_int, facts: Facts, row: Option<&Row>, asked: SocketAddr) -> Start {
+    fn hold(
+        &self,
+        fd: c_int,
+        facts: Facts,
+        row: Option<&Row>,
+        asked: SocketAddr,
+        kind: u16,
+    ) -> Start {
         let (Some(row), Some(_)) = (row, self.process.own()) else {
             return Start::Fail(Errno::NO_STATE);
         };
@@ -155,11 +165,13 @@ impl State {
             asked: SocketAddr::new(asked.ip(), asked.port()),
             family: facts.family,
         };
-        row.begin(facts.cookie, connection, HELD, false);
-        self.log(
-            LogLevel::Warn,
-            format_args!("connect {asked}: a datagram socket, and none is relayed"),
-        );
+        row.begin(facts.cookie, connection, kind, false);
+        if kind == HELD {
+            self.log(
+                LogLevel::Warn,
+                format_args!("connect {asked}: a datagram socket, and none is relayed"),
+            );
+        }
         Start::Done
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod epoll;
 pub(crate) mod forward;
 pub(crate) mod names;
 pub(crate) mod poll;
+mod question;
 pub(crate) mod remote;
 pub(crate) mod reverse;
 pub(crate) mod select;

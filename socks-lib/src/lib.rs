@@ -16,6 +16,7 @@
 //! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |
 //! | `epoll_ctl`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | [`hooks::epoll`] |
 //! | `read`, `write`, `send`, `recv` and their relatives | [`hooks::stream`] |
+//! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
@@ -32,6 +33,7 @@ mod hosts_file;
 mod log;
 mod next;
 mod pending;
+mod questions;
 mod start;
 mod state;
 mod sys;

@@ -77,11 +77,16 @@ impl State {
             .map(|hosts| hosts.families_of(question.name));
         let facts = Facts {
             in_hosts: in_hosts.unwrap_or_default(),
-            is_own_name: is_own_name(name),
+            is_own_name: Self::is_own_name(name),
         };
-        match plan(question, &facts, &self.config, addrinfo::own_families) {
+        let plan = plan(question, &facts, &self.config, addrinfo::own_families);
+        self.carry_out(plan, question.name)
+    }
+
+    pub(crate) fn carry_out(&self, plan: Plan, name: &[u8]) -> Answer {
+        match plan {
             Plan::Pass => Answer::Pass,
-            Plan::Direct { is_by_name } => self.direct(question.name, is_by_name),
+            Plan::Direct { is_by_name } => self.direct(name, is_by_name),
             Plan::PassAs(family) => Answer::PassAs(family),
             Plan::Fail(eai) => Answer::Fail(eai),
             Plan::Mapped(v4) => Answer::Addresses([Some(v4.to_ipv6_mapped().into()), None]),
@@ -89,8 +94,19 @@ impl State {
                 v6.then_some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
                 v4.then_some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
             ]),
-            Plan::Fake { v6, v4 } => self.fake(question.name, v6, v4),
+            Plan::Fake {
+                v6: false,
+                v4: false,
+            } => Answer::Addresses([None, None]),
+            Plan::Fake { v6, v4 } => self.fake(name, v6, v4),
         }
+    }
+
+    pub(crate) fn is_own_name(name: &[u8]) -> bool {
+        rustix::system::uname()
+            .nodename()
+            .to_bytes()
+            .eq_ignore_ascii_case(name)
     }
 
     /// The name is kept for the rules at connect().
@@ -198,11 +214,4 @@ pub(crate) struct Known {
 
 fn same_place(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
-}
-
-fn is_own_name(name: &[u8]) -> bool {
-    rustix::system::uname()
-        .nodename()
-        .to_bytes()
-        .eq_ignore_ascii_case(name)
 }

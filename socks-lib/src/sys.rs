@@ -8,6 +8,7 @@ pub(crate) mod file;
 pub(crate) mod hostent;
 pub(crate) mod idn;
 pub(crate) mod io;
+pub(crate) mod loopback;
 pub(crate) mod memory;
 pub(crate) mod signals;
 pub(crate) mod swap;

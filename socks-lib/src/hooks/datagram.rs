@@ -11,6 +11,7 @@ use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide, is_local};
 
 use crate::enter::enter;
 use crate::hooks::connect::dial;
+use crate::hooks::question::{Sent, ask};
 use crate::hooks::stream::{is_free, tell};
 use crate::next;
 use crate::pending::PENDING;
@@ -25,6 +26,8 @@ enum Addressed {
     Pass,
     /// The socket is connected now: the message is sent without address and without MSG_FASTOPEN.
     Connected,
+    /// It is a question to this name server.
+    Question(SocketAddr),
     /// -1 with this errno.
     Fail(Errno),
 }
@@ -46,9 +49,12 @@ unsafe extern "C-unwind" fn sendto(
     match addressed(fd, flags, unsafe { abi::copy_in_to(addr, addr_len) }) {
         Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
-        Addressed::Pass => tell(fd, unsafe {
-            next::SENDTO.get()(fd, buf, len, flags, addr, addr_len)
-        }),
+        Addressed::Pass => unsafe {
+            let sent = next::SENDTO.get()(fd, buf, len, flags, addr, addr_len);
+            tell(fd, sent, Sent::Octets(buf, len))
+        },
+        // SAFETY: our caller's contract.
+        Addressed::Question(server) => unsafe { ask(fd, server, Sent::Octets(buf, len)) },
         // SAFETY: the application's own buffer, to the function that remains of what it meant.
         Addressed::Connected => unsafe {
             next::SEND.get()(fd, buf, len, flags & !libc::MSG_FASTOPEN)
@@ -67,7 +73,12 @@ unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_
     match addressed(fd, flags, unsafe { name_of(message) }) {
         Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
-        Addressed::Pass => tell(fd, unsafe { next::SENDMSG.get()(fd, message, flags) }),
+        Addressed::Pass => unsafe {
+            let sent = next::SENDMSG.get()(fd, message, flags);
+            tell(fd, sent, Sent::of(message))
+        },
+        // SAFETY: our caller's contract.
+        Addressed::Question(server) => unsafe { ask(fd, server, Sent::of(message)) },
         Addressed::Connected => {
             // SAFETY: `name_of` has read it: it is not null.
             let message = unsafe { without_name(message) };
@@ -90,38 +101,51 @@ unsafe extern "C-unwind" fn sendmmsg(
     count: c_uint,
     flags: c_int,
 ) -> c_int {
+    let at = |index: c_uint| {
+        let index = usize::try_from(index).unwrap_or(0);
+        // SAFETY: one of the `count` messages that our caller vouches for.
+        unsafe { messages.add(index) }
+    };
     let mut plain = 0;
     while plain < count {
-        let index = usize::try_from(plain).unwrap_or(0);
-        // SAFETY: one of the `count` messages that our caller vouches for.
-        let message = unsafe { messages.add(index) };
-        // SAFETY: the same.
-        match addressed(fd, flags, unsafe { name_of(&raw const (*message).msg_hdr) }) {
-            Addressed::Pass => plain = plain.saturating_add(1),
-            Addressed::Connected if plain == 0 => {
-                // SAFETY: the same; `name_of` has read it.
-                let header = unsafe { without_name(&raw const (*message).msg_hdr) };
-                let flags = flags & !libc::MSG_FASTOPEN;
-                // SAFETY: the application's own message, without its name.
-                let sent = unsafe { next::SENDMSG.get()(fd, &raw const header, flags) };
-                let Ok(octets) = c_uint::try_from(sent) else {
-                    return -1;
-                };
-                // SAFETY: one of our caller's messages, which sendmmsg(2) writes to.
-                unsafe { (*message).msg_len = octets };
-                return 1;
-            }
-            Addressed::Fail(error) if plain == 0 => return errno::fail(error),
-            Addressed::Connected | Addressed::Fail(_) => break,
+        // SAFETY: our caller's contract.
+        let name = unsafe { name_of(&raw const (*at(plain)).msg_hdr) };
+        if !matches!(addressed(fd, flags, name), Addressed::Pass) {
+            break;
+        }
+        plain = plain.saturating_add(1);
+    }
+    if plain > 0 || count == 0 {
+        if PENDING.is_any() && !is_free(fd, flags) {
+            return -1;
+        }
+        // SAFETY: the application's own arguments, cut to the messages that may go.
+        let sent = unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) };
+        if sent >= 0 || errno::get() != libc::EDESTADDRREQ {
+            // As it came: a c_int.
+            let sent = ssize_t::try_from(sent).unwrap_or(-1);
+            // SAFETY: nothing that was sent is looked at.
+            let sent = unsafe { tell(fd, sent, Sent::Nothing) };
+            return c_int::try_from(sent).unwrap_or(-1);
         }
     }
-    if PENDING.is_any() && !is_free(fd, flags) {
+    // One by one: what connects the socket, or is a question.
+    let mut sent = 0;
+    while sent < count {
+        let message = at(sent);
+        // SAFETY: one of our caller's messages.
+        let octets = unsafe { sendmsg(fd, &raw const (*message).msg_hdr, flags) };
+        let Ok(octets) = c_uint::try_from(octets) else {
+            break;
+        };
+        // SAFETY: the same, which sendmmsg(2) writes to.
+        unsafe { (*message).msg_len = octets };
+        sent = sent.saturating_add(1);
+    }
+    if sent == 0 {
         return -1;
     }
-    // SAFETY: the application's own arguments, cut to the messages that may go.
-    let sent = unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) };
-    // As it came: a c_int.
-    c_int::try_from(tell(fd, ssize_t::try_from(sent).unwrap_or(-1))).unwrap_or(-1)
+    c_int::try_from(sent).unwrap_or(-1)
 }
 
 fn addressed(fd: c_int, flags: c_int, name: Given) -> Addressed {
@@ -161,7 +185,7 @@ impl State {
                 let facts = SocketFacts {
                     family: facts.family,
                     kind: facts.kind,
-                    is_v6only: false,
+                    is_v6only: abi::is_mapped(to) && io::is_v6only(fd),
                 };
                 match decide(facts, to, &self.config, &self.table, &self.direct_names) {
                     Route::Refuse(errno) => {
@@ -171,6 +195,7 @@ impl State {
                         );
                         Addressed::Fail(errno)
                     }
+                    Route::Answer => Addressed::Question(to),
                     Route::Hold => Addressed::Fail(Errno::FAIL_CLOSED),
                     Route::Direct | Route::Relay(_) => Addressed::Pass,
                 }

@@ -2,12 +2,14 @@
 //! handshake's leaves it, before the handshake is over.
 
 use std::ffi::{c_int, c_uint, c_void};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use libc::{iovec, mmsghdr, msghdr, pollfd, sockaddr, socklen_t, ssize_t, timespec};
+use libc::{iovec, pollfd, ssize_t};
 use socks_client::Errno;
 
 use crate::enter::enter;
+use crate::hooks::question::{Sent, ask};
 use crate::next;
 use crate::pending::{FAILED, Needs, PENDING};
 use crate::state::State;
@@ -68,14 +70,22 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     }
 }
 
-/// The errno of the destination in place of the kernel's, if this is a handshake that failed; and the one for
+/// The errno of the destination in place of the kernel's, if this is a handshake that failed; and what becomes of
 /// what a datagram socket sends that only the program takes for connected.
-pub(crate) fn tell(fd: c_int, result: ssize_t) -> ssize_t {
+///
+/// # Safety
+/// What is `sent` is readable.
+pub(crate) unsafe fn tell(fd: c_int, result: ssize_t, sent: Sent) -> ssize_t {
     if result >= 0 {
         return result;
     }
-    if errno::get() == libc::EDESTADDRREQ && enter(false, true, |state| state.is_held(fd)) {
-        errno::set(Errno::FAIL_CLOSED.0);
+    if errno::get() == libc::EDESTADDRREQ {
+        match enter(Unsent::Kernels, Unsent::Refused, |state| state.unsent(fd)) {
+            Unsent::Kernels => {}
+            Unsent::Refused => errno::set(Errno::FAIL_CLOSED.0),
+            // SAFETY: our caller's contract.
+            Unsent::Question(server) => return unsafe { ask(fd, server, sent) },
+        }
     }
     if FAILED.is_any()
         && errno::get() == libc::ECONNREFUSED
@@ -86,7 +96,27 @@ pub(crate) fn tell(fd: c_int, result: ssize_t) -> ssize_t {
     result
 }
 
+/// What a socket without a peer could not send.
+#[derive(Debug, Clone, Copy)]
+enum Unsent {
+    /// It has no peer to the program either.
+    Kernels,
+    /// No datagram is relayed.
+    Refused,
+    /// It is a question to this name server.
+    Question(SocketAddr),
+}
+
 impl State {
+    fn unsent(&self, fd: c_int) -> Unsent {
+        let row = io::cookie(fd).and_then(|cookie| Some((cookie, self.sockets.row(fd)?)));
+        let Some((cookie, row)) = row.filter(|(cookie, row)| row.is_held(*cookie)) else {
+            return Unsent::Kernels;
+        };
+        row.name_server(cookie)
+            .map_or(Unsent::Refused, Unsent::Question)
+    }
+
     fn early(&self, fd: c_int, dontwait: bool) -> Early {
         match self.drive_pending(fd) {
             Needs::Nothing => Early::Free,
@@ -102,7 +132,7 @@ impl State {
 
 macro_rules! stream {
     ($($(#[$doc:meta])*
-        fn $name:ident = $next:ident, $flags:expr => (fd: c_int $(, $argument:ident: $type:ty)*);)*
+        fn $name:ident = $next:ident($($argument:ident: $type:ty),*) sends $sent:expr;)*
     ) => {
         $($(#[$doc])*
         ///
@@ -112,11 +142,14 @@ macro_rules! stream {
         /// The C contract of the function.
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(fd: c_int $(, $argument: $type)*) -> ssize_t {
-            if PENDING.is_any() && !is_free(fd, $flags) {
+            if PENDING.is_any() && !is_free(fd, 0) {
                 return -1;
             }
             // SAFETY: the application's own arguments.
-            tell(fd, unsafe { next::$next.get()(fd $(, $argument)*) })
+            unsafe {
+                let result = next::$next.get()(fd $(, $argument)*);
+                tell(fd, result, $sent)
+            }
         })*
     };
 }
@@ -124,9 +157,7 @@ macro_rules! stream {
 /// The same for functions with flags among their arguments.
 macro_rules! with_flags {
     ($($(#[$doc:meta])*
-        fn $name:ident = $next:ident(
-            $($before:ident: $before_type:ty),*; flags $(, $after:ident: $after_type:ty)*
-        );)*
+        fn $name:ident = $next:ident($($argument:ident: $type:ty),*; flags) sends $sent:expr;)*
     ) => {
         $($(#[$doc])*
         ///
@@ -137,15 +168,17 @@ macro_rules! with_flags {
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(
             fd: c_int,
-            $($before: $before_type,)*
+            $($argument: $type,)*
             flags: c_int
-            $(, $after: $after_type)*
         ) -> ssize_t {
             if PENDING.is_any() && !is_free(fd, flags) {
                 return -1;
             }
             // SAFETY: the application's own arguments.
-            tell(fd, unsafe { next::$next.get()(fd, $($before,)* flags $(, $after)*) })
+            unsafe {
+                let result = next::$next.get()(fd, $($argument,)* flags);
+                tell(fd, result, $sent)
+            }
         }
         )*
     };
@@ -153,67 +186,42 @@ macro_rules! with_flags {
 
 stream! {
     /// `read(2)`
-    fn read = READ, 0 => (fd: c_int, buf: *mut c_void, len: usize);
+    fn read = READ(buf: *mut c_void, len: usize) sends Sent::Nothing;
     /// glibc's other name for read(2).
-    fn __read = READ, 0 => (fd: c_int, buf: *mut c_void, len: usize);
+    fn __read = READ(buf: *mut c_void, len: usize) sends Sent::Nothing;
     /// read(2) of fortified programs; libc's own checks the size of the buffer.
-    fn __read_chk = READ_CHK, 0 => (fd: c_int, buf: *mut c_void, len: usize, room: usize);
+    fn __read_chk = READ_CHK(buf: *mut c_void, len: usize, room: usize) sends Sent::Nothing;
     /// `readv(2)`
-    fn readv = READV, 0 => (fd: c_int, pieces: *const iovec, count: c_int);
+    fn readv = READV(pieces: *const iovec, count: c_int) sends Sent::Nothing;
     /// `preadv2(2)`, which reads a socket when its offset is -1
-    fn preadv2 = PREADV2, 0 => (fd: c_int, pieces: *const iovec, count: c_int, offset: i64, how: c_int);
+    fn preadv2 = PREADV2(pieces: *const iovec, count: c_int, offset: i64, how: c_int) sends Sent::Nothing;
     /// `preadv2(2)` for programs with 64-bit file offsets
-    fn preadv64v2 = PREADV2, 0 => (fd: c_int, pieces: *const iovec, count: c_int, offset: i64, how: c_int);
+    fn preadv64v2 = PREADV2(pieces: *const iovec, count: c_int, offset: i64, how: c_int) sends Sent::Nothing;
     /// `write(2)`
-    fn write = WRITE, 0 => (fd: c_int, buf: *const c_void, len: usize);
+    fn write = WRITE(buf: *const c_void, len: usize) sends Sent::Octets(buf, len);
     /// glibc's other name for write(2).
-    fn __write = WRITE, 0 => (fd: c_int, buf: *const c_void, len: usize);
+    fn __write = WRITE(buf: *const c_void, len: usize) sends Sent::Octets(buf, len);
     /// `writev(2)`
-    fn writev = WRITEV, 0 => (fd: c_int, pieces: *const iovec, count: c_int);
+    fn writev = WRITEV(pieces: *const iovec, count: c_int) sends Sent::of_pieces(pieces, count);
     /// `pwritev2(2)`, which writes to a socket when its offset is -1
-    fn pwritev2 = PWRITEV2, 0 => (fd: c_int, pieces: *const iovec, count: c_int, offset: i64, how: c_int);
+    fn pwritev2 = PWRITEV2(pieces: *const iovec, count: c_int, offset: i64, how: c_int) sends Sent::of_pieces(pieces, count);
     /// `pwritev2(2)` for programs with 64-bit file offsets
-    fn pwritev64v2 = PWRITEV2, 0 => (fd: c_int, pieces: *const iovec, count: c_int, offset: i64, how: c_int);
+    fn pwritev64v2 = PWRITEV2(pieces: *const iovec, count: c_int, offset: i64, how: c_int) sends Sent::of_pieces(pieces, count);
     /// `sendfile(2)`
-    fn sendfile = SENDFILE, 0 => (fd: c_int, from: c_int, offset: *mut i64, len: usize);
+    fn sendfile = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::Nothing;
     /// `sendfile(2)` for programs with 64-bit file offsets.
-    fn sendfile64 = SENDFILE, 0 => (fd: c_int, from: c_int, offset: *mut i64, len: usize);
+    fn sendfile64 = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::Nothing;
 }
 
 with_flags! {
     /// `recv(2)`
-    fn recv = RECV(buf: *mut c_void, len: usize; flags);
+    fn recv = RECV(buf: *mut c_void, len: usize; flags) sends Sent::Nothing;
     /// recv(2) of fortified programs.
-    fn __recv_chk = RECV_CHK(buf: *mut c_void, len: usize, room: usize; flags);
-    /// `recvfrom(2)`
-    fn recvfrom = RECVFROM(buf: *mut c_void, len: usize; flags, addr: *mut sockaddr, addr_len: *mut socklen_t);
-    /// recvfrom(2) of fortified programs.
-    fn __recvfrom_chk = RECVFROM_CHK(buf: *mut c_void, len: usize, room: usize; flags, addr: *mut sockaddr, addr_len: *mut socklen_t);
-    /// `recvmsg(2)`
-    fn recvmsg = RECVMSG(message: *mut msghdr; flags);
+    fn __recv_chk = RECV_CHK(buf: *mut c_void, len: usize, room: usize; flags) sends Sent::Nothing;
     /// `send(2)`
-    fn send = SEND(buf: *const c_void, len: usize; flags);
+    fn send = SEND(buf: *const c_void, len: usize; flags) sends Sent::Octets(buf, len);
     /// glibc's other name for send(2).
-    fn __send = SEND(buf: *const c_void, len: usize; flags);
-}
-
-/// `recvmmsg(2)`: a cancellation point.
-///
-/// # Safety
-/// The C contract of the function.
-#[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn recvmmsg(
-    fd: c_int,
-    messages: *mut mmsghdr,
-    count: c_uint,
-    flags: c_int,
-    timeout: *mut timespec,
-) -> c_int {
-    if PENDING.is_any() && !is_free(fd, flags) {
-        return -1;
-    }
-    // SAFETY: the application's own arguments.
-    unsafe { next::RECVMMSG.get()(fd, messages, count, flags, timeout) }
+    fn __send = SEND(buf: *const c_void, len: usize; flags) sends Sent::Octets(buf, len);
 }
 
 /// `splice(2)`: a cancellation point.

@@ -176,6 +176,11 @@ pub(crate) unsafe fn copy_in_ip(
     }
 }
 
+/// Whether this is a v4 address as an AF_INET6 socket has it.
+pub(crate) fn is_mapped(address: SocketAddr) -> bool {
+    address.is_ipv6() && address.ip().to_canonical().is_ipv4()
+}
+
 fn len_of<T>() -> socklen_t {
     socklen_t::try_from(size_of::<T>()).unwrap_or(0)
 }
