@@ -83,8 +83,8 @@ pub(crate) struct HowArgs {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
 
-    /// Refuse to run when no gateway is configured, instead of starting a private one
-    #[arg(long)]
+    /// Refuse what cannot be guaranteed: no gateway configured, a command out of reach, io_uring
+    #[arg(long, conflicts_with = "unprotected")]
     pub(crate) strict: bool,
 
     /// Run the command even if the shim cannot get into it: its connections then go direct

@@ -23,6 +23,9 @@ pub(crate) enum LaunchError {
     #[error("no gateway is configured, and --strict forbids to start a private one")]
     NoGateway,
 
+    #[error("--strict: {0}")]
+    Strict(String),
+
     #[error("{}: {obstacle}. {}; --unprotected runs it with its connections going direct",
         path.display(), obstacle.alternative())]
     OutOfReach { path: PathBuf, obstacle: Obstacle },
@@ -62,6 +65,7 @@ impl LaunchError {
             Self::Setting { .. }
             | Self::File { .. }
             | Self::NoGateway
+            | Self::Strict(_)
             | Self::OutOfReach { .. }
             | Self::Library(_)
             | Self::System { .. }

@@ -59,8 +59,12 @@ impl Job {
         command
     }
 
-    /// Becomes the command. Comes back only if that fails.
-    pub(crate) fn execute(&self, flat: &Path) -> LaunchError {
-        LaunchError::of_exec(self.path.clone(), self.command(flat).exec())
+    /// Becomes the command, `without` these variables. Comes back only if that fails.
+    pub(crate) fn execute(&self, flat: &Path, without: &[&str]) -> LaunchError {
+        let mut command = self.command(flat);
+        for variable in without {
+            command.env_remove(variable);
+        }
+        LaunchError::of_exec(self.path.clone(), command.exec())
     }
 }

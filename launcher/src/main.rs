@@ -17,6 +17,7 @@ mod run;
 mod runtime_dir;
 mod say;
 mod settings;
+mod strict;
 mod table;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use crate::program::Program;
 use crate::runtime_dir::RuntimeDir;
 use crate::say::say;
 use crate::settings::Settings;
+use crate::strict;
 
 /// Runs the command, in this process's place if a gateway is configured, so that nothing stands
 /// between it and its parent; else beside a private gateway.
@@ -47,9 +48,10 @@ fn launch(
     announce: impl FnOnce(&str),
 ) -> Result<ExitCode, LaunchError> {
     let settings = Settings::load(&how.settings)?;
+    let is_strict = how.strict || settings.is_strict;
     let program = Program::find(command)?;
     if let Some((path, obstacle)) = program.obstacle() {
-        if !how.unprotected {
+        if !how.unprotected || is_strict {
             return Err(LaunchError::OutOfReach { path, obstacle });
         }
         say(format_args!(
@@ -64,9 +66,12 @@ fn launch(
     if !settings.config.gateways.is_empty() {
         let flat = RuntimeDir::open()?.keep_config(&settings.flat()?)?;
         announce(&settings.gateways_as_named.join(", "));
-        return Err(job.execute(&flat));
+        if is_strict {
+            strict::without_io_uring()?;
+        }
+        return Err(job.execute(&flat, &settings.taken));
     }
-    if how.strict || settings.is_strict {
+    if is_strict {
         return Err(LaunchError::NoGateway);
     }
     private::run(&job, settings, announce)

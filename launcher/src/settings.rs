@@ -3,6 +3,7 @@
 
 mod file;
 mod flat;
+mod foreign;
 
 use std::env;
 use std::ffi::OsString;
@@ -39,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// The gateways as the user wrote them, without credentials.
     pub(crate) gateways_as_named: Vec<String>,
+    /// Other programs' variables that have told of the gateway: not for the command.
+    pub(crate) taken: Vec<&'static str>,
     /// Never start a private gateway.
     pub(crate) is_strict: bool,
     /// Where libsocks6.so is, if the user says so.
@@ -99,7 +102,20 @@ impl Settings {
         if top.gateway.is_some() {
             base.drop_login();
         }
-        let layer = top.over(base.layer);
+        let has_gateway =
+            top.gateway.is_some() || base.layer.gateway.is_some() || base.flat_names("gateway");
+        let foreign = if has_gateway {
+            None
+        } else {
+            foreign::layer(&variable)?
+        };
+        let mut taken = Vec::new();
+        let mut below = Layer::default();
+        if let Some((layer, variables)) = foreign {
+            base.drop_login();
+            (below, taken) = (layer, variables);
+        }
+        let layer = top.over(below).over(base.layer);
         let library = variable("SOCKS6_LIB").map(PathBuf::from).or(base.library);
 
         let mut config = layer.build(&base.flat, &base.places)?;
@@ -108,6 +124,7 @@ impl Settings {
         Ok(Self {
             config,
             gateways_as_named,
+            taken,
             is_strict: base.is_strict,
             library,
             source: base.source,
@@ -310,6 +327,11 @@ impl Base {
             source: Some(path.to_owned()),
             ..Self::default()
         })
+    }
+
+    fn flat_names(&self, key: &str) -> bool {
+        let mut lines = self.flat.lines();
+        lines.any(|line| line.split_whitespace().next() == Some(key))
     }
 
     fn drop_login(&mut self) {

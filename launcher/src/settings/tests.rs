@@ -137,6 +137,43 @@ fn all_keys_of_the_file_arrive() {
     );
 }
 
+/// docs/configuration.md: other programs' variables count where nothing of our own names a gateway.
+#[test]
+fn other_programs_variables_are_understood() {
+    let mut world = World::new("foreign");
+    world.set("SOCKS5_SERVER", "192.0.2.9:1085");
+    assert_eq!(world.flat(&args()), "gateway 192.0.2.9:1085");
+    world.set("ALL_PROXY", "socks5h://alice:secret@192.0.2.8:1081/");
+    world.set("NO_PROXY", "corp.example,10.0.0.0/8");
+    let expected = "gateway socks5://alice:secret@192.0.2.8:1081\n\
+        rule direct .corp.example\nrule direct 10.0.0.0/8";
+    assert_eq!(world.flat(&args()), expected);
+    assert!(world.load(&args()).unwrap().taken.contains(&"ALL_PROXY"));
+    // What stands in our own file goes to no other gateway; nor do the exceptions of another proxy count.
+    world.file("config.toml", "user = 'bob'\npassword = 'hidden'\n");
+    assert_eq!(world.flat(&args()), expected);
+    world.file("config.toml", "gateway = '192.0.2.1'\n");
+    assert_eq!(world.flat(&args()), "gateway 192.0.2.1:1080");
+    assert_eq!(world.load(&args()).unwrap().taken, [""; 0]);
+    world.set("SOCKS6_GATEWAY", "192.0.2.2");
+    assert_eq!(world.flat(&args()), "gateway 192.0.2.2:1080");
+    for (proxy, words) in [
+        (
+            "http://192.0.2.8:8080",
+            "all_proxy: `http://` is not a SOCKS5 gateway",
+        ),
+        (
+            "192.0.2.8:8080",
+            "all_proxy: without socks5:// it is an HTTP proxy",
+        ),
+    ] {
+        let mut world = World::new("foreign-http");
+        world.set("all_proxy", proxy);
+        let error = world.error(&args());
+        assert!(error.starts_with(words), "{error}");
+    }
+}
+
 /// Options, variables, file: the first rule that matches decides.
 #[test]
 fn rules_come_in_the_order_of_their_layers() {

@@ -268,3 +268,44 @@ fn a_shell_says_that_it_is_one() {
         "socks6: /bin/sh under the shim, gateway 192.0.2.1:1080; exit ends it\n"
     );
 }
+
+/// `socks6 run --strict`: "refuse what cannot be guaranteed". The system call is the program's own, past all of libc.
+#[test]
+fn strict_takes_io_uring_and_new_privileges_from_a_run() {
+    let here = Installation::new("strict");
+    let source = "#include <sys/syscall.h>\n\
+        int main(void) {\n\
+            long result;\n\
+            asm volatile(\"syscall\" : \"=a\"(result)\n\
+                : \"a\"(SYS_io_uring_setup), \"D\"(0), \"S\"(0) : \"rcx\", \"r11\", \"memory\");\n\
+            return -result;\n\
+        }\n";
+    let program = here.c_program("ring", source, &[]);
+    let strict = "run --strict --gateway 192.0.2.1:1080 --";
+    let output = here.socks6(strict).arg(&program).bounded();
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(38), "ENOSYS: {said}");
+    assert!(
+        said.contains("no io_uring") && said.lines().count() == 1,
+        "{said}"
+    );
+    for (run, privileges) in [(RUN, "NoNewPrivs:\t0\n"), (strict, "NoNewPrivs:\t1\n")] {
+        let output = here.sh(run, "grep NoNewPrivs /proc/self/status").bounded();
+        assert_eq!(stdout(&output), privileges, "{run}");
+    }
+}
+
+#[test]
+fn strict_and_unprotected_exclude_each_other() {
+    let here = Installation::new("strictly");
+    let program = here.c_program("program", "int main(void) { return 5; }\n", &["-static"]);
+    fs::write(here.root.join("strict.toml"), "strict = true\n").unwrap();
+    let file = format!(
+        "run -c {}/strict.toml -g 192.0.2.1 --unprotected",
+        here.root.display()
+    );
+    for words in ["run --strict --unprotected -g 192.0.2.1", &file] {
+        let output = here.socks6(words).arg(&program).bounded();
+        assert_eq!(output.status.code(), Some(125), "{}", stderr(&output));
+    }
+}
