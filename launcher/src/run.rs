@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use crate::args::{HowArgs, RunArgs, ShellArgs};
+use crate::elf::Obstacle;
 use crate::error::LaunchError;
 use crate::job::Job;
 use crate::library::Library;
@@ -50,6 +51,9 @@ fn launch(
     let settings = Settings::load(&how.settings)?;
     let is_strict = how.strict || settings.is_strict;
     let program = Program::find(command)?;
+    let library = Library::find(settings.library.as_deref())?;
+    let present = env::var_os("LD_PRELOAD").unwrap_or_default();
+    let mut preload = library.preload(Some(&present));
     if let Some((path, obstacle)) = program.obstacle() {
         if !how.unprotected || is_strict {
             return Err(LaunchError::OutOfReach { path, obstacle });
@@ -58,9 +62,11 @@ fn launch(
             "{}: {obstacle}: its connections go direct",
             path.display()
         ));
+        // glibc's loader warns of a library that it cannot load; others end the program.
+        if matches!(obstacle, Obstacle::Loader(_)) {
+            preload = present;
+        }
     }
-    let library = Library::find(settings.library.as_deref())?;
-    let preload = library.preload(env::var_os("LD_PRELOAD").as_deref());
     let job = Job::new(program, command, arguments, preload);
 
     if !settings.config.gateways.is_empty() {

@@ -194,6 +194,32 @@ fn a_program_out_of_reach_is_refused_unless_the_user_insists() {
     );
 }
 
+/// musl's loader ends a program when it cannot load what LD_PRELOAD names.
+#[test]
+fn another_libcs_program_runs_unprotected_without_the_shim() {
+    let here = Installation::new("loader");
+    let loader = here.root.join("ld-other.so");
+    fs::copy("/lib64/ld-linux-x86-64.so.2", &loader).unwrap();
+    let program = here.c_program(
+        "program",
+        "#include <stdio.h>\n#include <stdlib.h>\n\
+         int main(void) { puts(getenv(\"LD_PRELOAD\")); return 5; }\n",
+        &[&format!("-Wl,--dynamic-linker={}", loader.display())],
+    );
+    let output = here.socks6(RUN).arg(&program).bounded();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        stderr(&output).contains("not by glibc"),
+        "{}",
+        stderr(&output)
+    );
+
+    let mut unprotected = here.socks6("run --unprotected --gateway 192.0.2.1");
+    let output = unprotected.env("LD_PRELOAD", "").arg(&program).bounded();
+    assert_eq!(output.status.code(), Some(5));
+    assert_eq!(stdout(&output), "\n");
+}
+
 #[test]
 fn set_user_id_of_somebody_else_is_out_of_reach() {
     let here = Installation::new("set-user-id");
