@@ -24,3 +24,4 @@ mod rules;
 mod signals;
 mod strangers;
 mod table;
+mod tools;

@@ -109,21 +109,26 @@ pub(crate) fn made_once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
 /// aliases.
 #[must_use]
 pub fn c_program(name: &str) -> PathBuf {
+    c_program_with(name, &[])
+}
+
+/// The same with further options for the compiler.
+#[must_use]
+pub fn c_program_with(name: &str, options: &[&str]) -> PathBuf {
     static COMPILED: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
     let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
     compiled
         .get_or_insert_default()
-        .entry(name.to_owned())
-        .or_insert_with(|| compile(name))
+        .entry(format!("{name}{}", options.concat().replace('=', "-")))
+        .or_insert_with_key(|variant| compile(name, &scratch().join(variant), options))
         .clone()
 }
 
-fn compile(name: &str) -> PathBuf {
+fn compile(name: &str, program: &Path, options: &[&str]) -> PathBuf {
     let source = repository_root()
         .join("examples")
         .join(name)
         .with_extension("c");
-    let program = scratch().join(name);
     fs::create_dir_all(program.parent().unwrap()).unwrap();
     let mine = program.with_extension(std::process::id().to_string());
     let done = Command::new("/usr/bin/cc")
@@ -134,7 +139,9 @@ fn compile(name: &str) -> PathBuf {
             "-std=c11",
             "-pthread",
         ])
-        .args(["-Wall", "-Wextra", "-Werror", "-o"])
+        .args(["-Wall", "-Wextra", "-Werror"])
+        .args(options)
+        .arg("-o")
         .arg(&mine)
         .arg(&source)
         .args(["-lresolv", "-lanl"])
@@ -145,6 +152,6 @@ fn compile(name: &str) -> PathBuf {
         "{}",
         String::from_utf8_lossy(&done.stderr)
     );
-    fs::rename(&mine, &program).unwrap();
-    program
+    fs::rename(&mine, program).unwrap();
+    program.to_owned()
 }
