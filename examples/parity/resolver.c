@@ -9,25 +9,26 @@
 #include <stdio.h>
 #include <string.h>
 
-static void say_answer(int len, const unsigned char *answer)
+static void say_answer(int len, const unsigned char *answer, const struct __res_state *state)
 {
     if (len < 0)
-        say("-1 %s; ", h_errno_name(h_errno));
+        say("-1 %s, %s in the state; ", h_errno_name(h_errno), state ? h_errno_name(state->res_h_errno) : "none");
     else if (len < NS_HFIXEDSZ)
         say("%d octets; ", len);
     else
-        say("rcode %d, %d answers; ", answer[3] & 15, answer[6] << 8 | answer[7]);
+        say("%d octets, rcode %d, %d answers; ", len, answer[3] & 15, answer[6] << 8 | answer[7]);
 }
 
 struct question {
     const char *function, *name;
-    int type;
+    int type, room;
 };
 
 static void ask(const void *arg)
 {
     const struct question *q = arg;
     unsigned char answer[4096] = {0}, query[512];
+    int room = q->room;
     struct __res_state state;
     memset(&state, 0, sizeof state);
     int len = -1;
@@ -38,24 +39,26 @@ static void ask(const void *arg)
         return;
     }
     if (strcmp(q->function, "res_query") == 0)
-        len = res_query(q->name, ns_c_in, q->type, answer, sizeof answer);
+        len = res_query(q->name, ns_c_in, q->type, answer, room);
     else if (strcmp(q->function, "res_search") == 0)
-        len = res_search(q->name, ns_c_in, q->type, answer, sizeof answer);
+        len = res_search(q->name, ns_c_in, q->type, answer, room);
     else if (strcmp(q->function, "res_querydomain") == 0)
-        len = res_querydomain("dual", "test", ns_c_in, q->type, answer, sizeof answer);
+        len = res_querydomain("dual", "test", ns_c_in, q->type, answer, room);
     else if (strcmp(q->function, "res_nquery") == 0)
-        len = res_nquery(&state, q->name, ns_c_in, q->type, answer, sizeof answer);
+        len = res_nquery(&state, q->name, ns_c_in, q->type, answer, room);
     else if (strcmp(q->function, "res_nsearch") == 0)
-        len = res_nsearch(&state, q->name, ns_c_in, q->type, answer, sizeof answer);
+        len = res_nsearch(&state, q->name, ns_c_in, q->type, answer, room);
     else if (strcmp(q->function, "res_nquerydomain") == 0)
-        len = res_nquerydomain(&state, "dual", "test", ns_c_in, q->type, answer, sizeof answer);
+        len = res_nquerydomain(&state, "dual", "test", ns_c_in, q->type, answer, room);
     else {
         int octets = res_mkquery(ns_o_query, q->name, ns_c_in, q->type, NULL, 0, NULL, query, sizeof query);
         say("query of %d; ", octets);
-        len = has_state ? res_nsend(&state, query, octets, answer, sizeof answer)
-                        : res_send(query, octets, answer, sizeof answer);
+        if (octets < 0)
+            return;
+        len = has_state ? res_nsend(&state, query, octets, answer, room)
+                        : res_send(query, octets, answer, room);
     }
-    say_answer(len, answer);
+    say_answer(len, answer, has_state ? &state : NULL);
     if (has_state)
         res_nclose(&state);
 }
@@ -98,13 +101,19 @@ void rows_resolver(void)
         int type;
     } questions[] = {
         {"a", DUAL, ns_t_a}, {"aaaa", DUAL, ns_t_aaaa}, {"txt", "nodata.test", ns_t_txt},
-        {"unknown", "unknown.test", ns_t_a},
+        {"unknown", "unknown.test", ns_t_a}, {"mx", DUAL, ns_t_mx}, {"https", DUAL, 65},
+        {"no-name", "a..b", ns_t_a}, {"literal", "192.0.2.1", ns_t_a}, {"ptr", "10.100.51.198.in-addr.arpa", ns_t_ptr},
     };
+    static const int rooms[] = {0, 11, 12, 20};
     for (size_t f = 0; f < COUNT(functions); f++)
         for (size_t i = 0; i < COUNT(questions); i++) {
-            struct question q = {functions[f], questions[i].name, questions[i].type};
+            struct question q = {functions[f], questions[i].name, questions[i].type, 4096};
             row(ask, &q, sizeof q, "%s/%s", functions[f], questions[i].id);
         }
+    for (size_t i = 0; i < COUNT(rooms); i++) {
+        struct question q = {i % 2 ? "res_query" : "res_nsend", DUAL, ns_t_a, rooms[i]};
+        row(ask, &q, sizeof q, "%s/room-%d", q.function, rooms[i]);
+    }
     ROW(ask_later, "getaddrinfo_a/nowait");
     row(ask_later, "", 1, "getaddrinfo_a/wait");
 }

@@ -139,6 +139,11 @@ fn resolve_addresses(
     NO_ERROR
 }
 
+/// Whether a stub resolver that gets this RCODE asks the next server: it says nothing of the name.
+pub fn is_refusal(rcode: u8) -> bool {
+    matches!(u16::from(rcode), SERVER_FAILURE | NOT_IMPLEMENTED | REFUSED)
+}
+
 // RFC 1035 §4.1.1, RFC 4035 §3.1.6 (CD).
 const IS_RESPONSE: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;

@@ -34,6 +34,8 @@ impl Errno {
     pub const NO_ADDRESS: Self = Self(libc::EHOSTUNREACH);
     /// A panic inside the shim, contained by the gate.
     pub const BROKEN: Self = Self(libc::EIO);
+    /// No name server has an answer, as after the last of them has been waited for.
+    pub const NO_ANSWER: Self = Self(libc::ETIMEDOUT);
     /// The connection stands already, as connect(2) says it of a connected socket.
     pub const CONNECTED: Self = Self(libc::EISCONN);
     /// `SO_SNDTIMEO` ran out in the first connect() of a socket, as connect(2) reports it.
@@ -174,8 +176,22 @@ impl HostErrno {
     pub const TRY_AGAIN: Self = Self(2);
     /// netdb.h: a failure that asking again does not mend; libc's counterpart of EAI_FAIL.
     pub const NO_RECOVERY: Self = Self(3);
+    /// netdb.h: there is such a name, without what was asked for.
+    pub const NO_DATA: Self = Self(4);
     /// netdb.h: see errno.
     pub const NETDB_INTERNAL: Self = Self(-1);
+
+    /// What `res_query(3)` says of an answer with this RCODE and so many records; `None` if it is well.
+    #[must_use]
+    pub const fn of_answer(rcode: u8, answers: u16) -> Option<Self> {
+        match (rcode, answers) {
+            (0, 1..) => None,
+            (0, 0) => Some(Self::NO_DATA),
+            (2, _) => Some(Self::TRY_AGAIN),
+            (3, _) => Some(Self::HOST_NOT_FOUND),
+            _ => Some(Self::NO_RECOVERY),
+        }
+    }
 
     /// The same failure as `eai`, for the `gethostby…` family.
     #[must_use]

@@ -45,6 +45,15 @@ impl<F: Copy> Next<F> {
         unsafe { transmute_copy::<*mut c_void, F>(&address) }
     }
 
+    /// Whether this libc has it.
+    pub(crate) fn is_there(&self) -> bool {
+        let _found = self.get();
+        !ptr::eq(
+            self.address.load(Ordering::Relaxed),
+            missing as *const c_void,
+        )
+    }
+
     #[cold]
     fn look_up(&self) -> *mut c_void {
         // SAFETY: the name is NUL-terminated.
@@ -86,6 +95,8 @@ functions! {
     GETHOSTBYADDR_R c"gethostbyaddr_r" (*const c_void, socklen_t, c_int, *mut hostent, *mut c_char, usize, *mut *mut hostent, *mut c_int) -> c_int;
     GETNAMEINFO c"getnameinfo" (*const sockaddr, socklen_t, *mut c_char, socklen_t, *mut c_char, socklen_t, c_int) -> c_int;
     GETHOSTID c"gethostid" () -> c_long;
+    RES_MKQUERY c"res_mkquery" (c_int, *const c_char, c_int, c_int, *const u8, c_int, *const u8, *mut u8, c_int) -> c_int;
+    RES_MKQUERY_BEFORE_2_34 c"__res_mkquery" (c_int, *const c_char, c_int, c_int, *const u8, c_int, *const u8, *mut u8, c_int) -> c_int;
     CONNECT c"connect" (c_int, *const sockaddr, socklen_t) -> c_int;
     POLL c"poll" (*mut pollfd, nfds_t, c_int) -> c_int;
     PPOLL c"ppoll" (*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int;
