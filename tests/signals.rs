@@ -32,6 +32,41 @@ fn a_thread_in_connect_can_be_cancelled_and_leaves_nothing_locked() {
     same_output("cancelled", false);
 }
 
+/// signal-safety(7) lists these functions; a handler may run on a stack of MINSIGSTKSZ and no more, of which the kernel's own
+/// frame takes the greater part. What libc's functions take is a few hundred octets.
+#[test]
+fn what_may_run_in_a_handler_takes_less_than_4_kib_of_stack() {
+    for (client, families) in [(Families::V4, "both"), (Families::V6, "v4")] {
+        let Some(topology) = Topology::new(client, Families::V6) else {
+            return;
+        };
+        let _dns = topology.dns();
+        let _echo = Origin::echo(&topology.destination, &topology.destination_sockets(7));
+        let gateway = topology.start_gateway();
+        let config = topology.dir().join("shim.conf");
+        std::fs::write(&config, format!("families {families}\n")).unwrap();
+        let shim = topology.shim().with("SOCKS6_CONFIG", &config);
+        let program = c_program("victims/stack");
+        let argv = [
+            program.as_os_str(),
+            SERVER.as_ref(),
+            "7".as_ref(),
+            "9".as_ref(),
+        ];
+        let outcome = topology.victim(argv).shim(&shim).run();
+        outcome.expect_ok();
+        let said = outcome.stdout();
+        let octets = |line: &str| line.split(' ').next().unwrap().parse::<usize>().unwrap();
+        assert_eq!(said.lines().count(), 20, "{said}");
+        assert!(
+            said.lines().all(|line| octets(line) < 4096),
+            "{said}\n{}",
+            shim.log()
+        );
+        gateway.wait_for_relays_to(SERVER, 1);
+    }
+}
+
 fn same_output(case: &str, opens: bool) {
     let Some(topology) = Topology::new(Families::V4, Families::V6) else {
         return;

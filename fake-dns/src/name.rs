@@ -13,6 +13,12 @@ pub struct Name {
 }
 
 impl Name {
+    /// None yet: room for one.
+    pub const EMPTY: Self = Self {
+        len: 0,
+        octets: [0; 255],
+    };
+
     /// Lower case, and one trailing dot removed, so that every spelling of a name has one address.
     ///
     /// # Errors
@@ -28,6 +34,20 @@ impl Name {
             *to = from.to_ascii_lowercase();
         }
         Ok(Self { len, octets })
+    }
+
+    /// Becomes what stands in a record; false if that is not what [`Name::new`] makes.
+    pub(crate) fn set(&mut self, len: u8, words: impl Iterator<Item = u64>) -> bool {
+        *self = Self::EMPTY;
+        self.len = len;
+        let octets = self.octets.get_mut(..usize::from(len)).unwrap_or_default();
+        for (chunk, word) in octets.chunks_mut(size_of::<u64>()).zip(words) {
+            for (to, from) in chunk.iter_mut().zip(word.to_ne_bytes()) {
+                *to = from;
+            }
+        }
+        let is_not = |octet: &u8| *octet == 0 || octet.is_ascii_uppercase();
+        len != 0 && !octets.iter().any(is_not)
     }
 
     pub(crate) fn len(&self) -> u8 {

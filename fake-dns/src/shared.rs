@@ -116,7 +116,14 @@ impl Table {
 
     /// The name in a slot.
     pub fn name(&self, slot: u32) -> Option<Name> {
-        table::name(&self.memory, &self.key, slot)
+        let mut name = Name::EMPTY;
+        self.read_name(slot, &mut name).then_some(name)
+    }
+
+    /// Makes `name` the one in a slot; false if there is none. For those who have not the stack for a second one.
+    #[must_use]
+    pub fn read_name(&self, slot: u32, name: &mut Name) -> bool {
+        table::name(&self.memory, &self.key, slot, name)
     }
 
     /// Remembers a connection by its SO_COOKIE.

@@ -48,23 +48,30 @@ pub(crate) fn register<M: Memory>(memory: &M, key: &Key, name: &Name) -> Result<
                 }
             }
         };
-        if taken_by.is_of(hash, index) && named(memory, taken_by)?.as_ref() == Some(name) {
-            return Ok(index);
+        if taken_by.is_of(hash, index) {
+            let mut winner = Name::EMPTY;
+            let is_read =
+                record_of(memory, taken_by)?.is_some_and(|record| record.read(&mut winner));
+            if is_read && winner == *name {
+                return Ok(index);
+            }
         }
     }
     Err(TableError::WindowFull)
 }
 
-/// The name in a slot. Whatever is read may have been scribbled over: it is the slot's name only if the tag in the
-/// slot is that of the name's hash.
-pub(crate) fn name<M: Memory>(memory: &M, key: &Key, index: u32) -> Option<Name> {
+/// Makes `name` the one in a slot; false if there is none. Whatever is read may have been scribbled over: it is the slot's
+/// name only if the tag in the slot is that of the name's hash.
+pub(crate) fn name<M: Memory>(memory: &M, key: &Key, index: u32, name: &mut Name) -> bool {
     if index == 0 || index >= memory.slots() {
-        return None;
+        return false;
     }
     // What cannot be made present holds no row: nobody has written it.
-    let row = memory.slot(index).ok()?.load()?;
-    let name = named(memory, row).ok()??;
-    row.is_of(key.hash(name.as_bytes()), index).then_some(name)
+    let Some(row) = memory.slot(index).ok().and_then(Slot::load) else {
+        return false;
+    };
+    let record = record_of(memory, row).ok().flatten();
+    record.is_some_and(|record| record.read(name)) && row.is_of(key.hash(name.as_bytes()), index)
 }
 
 /// At most so many slots are tried for a name. With this order, a table fills to about nine tenths before the first
@@ -100,11 +107,11 @@ fn write_record<M: Memory>(memory: &M, name: &Name) -> Result<u32, TableError> {
     Ok(index)
 }
 
-fn named<M: Memory>(memory: &M, row: Row) -> Result<Option<Name>, TableError> {
-    let Some(index) = row.record() else {
-        return Ok(None);
-    };
-    Ok(memory.record(index)?.and_then(Record::read))
+fn record_of<M: Memory>(memory: &M, row: Row) -> Result<Option<&Record>, TableError> {
+    match row.record() {
+        Some(index) => memory.record(index),
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +124,11 @@ mod tests {
     use crate::arrays::Arrays;
 
     const KEY: &[u8; 16] = b"sixteen  octets.";
+
+    fn name<M: Memory>(memory: &M, key: &Key, index: u32) -> Option<Name> {
+        let mut name = Name::EMPTY;
+        super::name(memory, key, index, &mut name).then_some(name)
+    }
 
     fn key() -> Key {
         Key::from_bytes(*KEY)

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fake_dns::{Family, Name, Table};
-use socks_wire::{Address, Destination, Fqdn};
+use socks_wire::{Address, Destination};
 
 use crate::{Action, Config, DirectNames, Errno, Place, Protocol, literal};
 
@@ -32,21 +32,44 @@ pub struct SocketFacts {
     pub is_v6only: bool,
 }
 
-/// A destination to be reached through the gateway.
+/// A destination to be reached through the gateway. Its name stays in the mapping table, whose rows never
+/// change, until the request is written: a connect() may run on the small stack of a signal handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relay {
-    /// What the request carries: the name behind a fake address, or a literal.
-    pub destination: Destination,
+    address: IpAddr,
+    port: u16,
     /// The row of the mapping table, if the address is a fake one.
     pub slot: Option<u32>,
 }
 
+impl Relay {
+    /// Makes `destination` what the request carries: the name behind a fake address, never the fake address itself,
+    /// which means nothing elsewhere; or a literal. False if the table has no such row.
+    #[must_use]
+    pub fn read_destination(&self, table: &Table, destination: &mut Destination) -> bool {
+        *destination = SocketAddr::new(self.address, self.port).into();
+        self.slot
+            .is_none_or(|slot| name_of(table, slot, &mut destination.address))
+    }
+}
+
+/// Makes `address` the name in this slot; false if there is none.
+#[inline(never)] // the name is on the stack once more while it is read, and no longer
+fn name_of(table: &Table, slot: u32, address: &mut Address) -> bool {
+    let mut name = Name::EMPTY;
+    if !table.read_name(slot, &mut name) {
+        return false;
+    }
+    match literal(name.as_bytes()) {
+        // A literal of the other family was looked up (resolve.rs): it travels as what it is.
+        Some(literal) => *address = literal.address.to_canonical().into(),
+        None => return address.set_fqdn(name.as_bytes()).is_ok(),
+    }
+    true
+}
+
 /// Where a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "no heap on this path: the name travels by value"
-)]
 pub enum Route {
     /// To libc and the kernel.
     Direct,
@@ -91,7 +114,11 @@ pub fn decide(
     let is_fake = relay.slot.is_some();
     // A resolver would carry names out, one on loopback too (DESIGN §2, "Port 53").
     let is_domain = asked.port() == DOMAIN_PORT;
-    match ruled(facts.kind, &relay, config, table, direct_names) {
+    let action = match ruled(facts.kind, &relay, config, table, direct_names) {
+        Ok(action) => action,
+        Err(errno) => return Route::Refuse(errno),
+    };
+    match action {
         // Its real address was never looked up, in this process at least.
         Some(Action::Direct) if is_fake => return Route::Refuse(Errno::NO_ADDRESS),
         Some(Action::Direct) => return Route::Direct,
@@ -115,36 +142,43 @@ pub fn decide(
     Route::Relay(relay)
 }
 
-/// What a relay of `asked` would ask the gateway for, whatever the rules; `None` for a fake address
-/// without a name.
+/// What a relay of `asked` asks the gateway for, whatever the rules; `None` for an address of the fake range
+/// that stands for no slot.
 #[must_use]
 pub fn relay_to(asked: SocketAddr, table: &Table) -> Option<Relay> {
     let address = asked.ip().to_canonical();
     // Fakes before local addresses: the range may be 0.0.0.0/8, as in the RFC.
-    if table.pool().contains(address) && !address.is_unspecified() {
-        return relay_by_name(address, asked.port(), table);
-    }
-    let destination = Destination {
-        address: Address::Ip(reached(address)),
-        port: asked.port(),
+    let is_fake = table.pool().contains(address) && !address.is_unspecified();
+    let slot = if is_fake {
+        Some(table.pool().slot_of(address)?)
+    } else {
+        None
     };
     Some(Relay {
-        destination,
-        slot: None,
+        address: reached(address),
+        port: asked.port(),
+        slot,
     })
 }
 
 /// What the rules say of a destination.
+///
+/// # Errors
+/// It is a fake address without a name.
+#[inline(never)] // as name_of
 fn ruled(
     kind: Kind,
     relay: &Relay,
     config: &Config,
     table: &Table,
     direct_names: &DirectNames,
-) -> Option<Action> {
-    let Destination { address, port } = &relay.destination;
+) -> Result<Option<Action>, Errno> {
+    let mut destination = SocketAddr::new(relay.address, relay.port).into();
+    if !relay.read_destination(table, &mut destination) {
+        return Err(Errno::NO_ROW);
+    }
     let looked_up;
-    let (name, address) = match address {
+    let (name, address) = match &destination.address {
         Address::Fqdn(name) => (Some(name.as_bytes()), None),
         Address::Ip(address) => {
             looked_up = direct_names
@@ -153,16 +187,16 @@ fn ruled(
             (looked_up.as_ref().map(Name::as_bytes), Some(*address))
         }
     };
-    config.rules.action(&Place {
+    Ok(config.rules.action(&Place {
         name,
         address,
-        port: *port,
+        port: relay.port,
         protocol: match kind {
             Kind::Stream => Some(Protocol::Tcp),
             Kind::Datagram => Some(Protocol::Udp),
             Kind::Other => None,
         },
-    })
+    }))
 }
 
 /// connect(2) to INADDR_ANY or in6addr_any reaches loopback.
@@ -173,21 +207,6 @@ pub fn reached(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         address => address,
     }
-}
-
-/// The name behind a fake address; never the fake address itself, which means nothing elsewhere.
-fn relay_by_name(address: IpAddr, port: u16, table: &Table) -> Option<Relay> {
-    let slot = table.pool().slot_of(address)?;
-    let name = table.lookup(address)?;
-    let address = match literal(name.as_bytes()) {
-        // A literal of the other family was looked up (resolve.rs): it travels as what it is.
-        Some(literal) => Address::Ip(literal.address.to_canonical()),
-        None => Address::Fqdn(Fqdn::new(name.as_bytes()).ok()?),
-    };
-    Some(Relay {
-        destination: Destination { address, port },
-        slot: Some(slot),
-    })
 }
 
 /// Loopback, link-local and unspecified addresses, which never leave the host or the link.
@@ -208,6 +227,7 @@ mod tests {
     use super::*;
     use crate::{Rule, Rules};
     use fake_dns::Ranges;
+    use socks_wire::Fqdn;
 
     fn facts(family: Family) -> SocketFacts {
         SocketFacts {
@@ -242,6 +262,12 @@ mod tests {
         decide(facts(family), asked, &config(), &table(), &no_names())
     }
 
+    fn destination_of(relay: &Relay, table: &Table) -> Destination {
+        let mut destination = SocketAddr::from(([0; 4], 0)).into();
+        assert!(relay.read_destination(table, &mut destination));
+        destination
+    }
+
     /// RFC 3089 §3, steps 4 and 5.
     #[test]
     fn a_fake_address_of_either_family_leads_to_its_name() {
@@ -260,7 +286,7 @@ mod tests {
                 panic!("{route:?}")
             };
             assert_eq!(
-                relay.destination,
+                destination_of(&relay, &table),
                 Destination {
                     address: Address::Fqdn(name),
                     port: 80
@@ -313,7 +339,7 @@ mod tests {
             panic!("{route:?}")
         };
         assert_eq!(
-            relay.destination.address,
+            destination_of(&relay, &table).address,
             Address::Ip("2001:db8::7".parse().unwrap())
         );
     }
@@ -485,7 +511,7 @@ mod tests {
                 panic!("{asked}")
             };
             let loopback = Address::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            assert_eq!(relay.destination.address, loopback, "{asked}");
+            assert_eq!(destination_of(&relay, &table).address, loopback, "{asked}");
         }
     }
 

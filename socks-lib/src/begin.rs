@@ -17,6 +17,7 @@ use crate::sys::io::{self, Facts};
 
 impl State {
     /// Decides where `asked` leads.
+    #[inline(never)] // so that the turns, which need more stack, find this frame gone
     pub(crate) fn begin_connect(&self, fd: c_int, asked: SocketAddr) -> Start {
         let facts = match io::facts(fd) {
             Ok(Some(facts)) => facts,

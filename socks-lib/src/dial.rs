@@ -6,15 +6,17 @@
 //! connect(), by whichever thread or forked child, goes on where this one stopped.
 
 use std::ffi::{c_int, c_short};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use fake_dns::{Connection, Family};
+use fake_dns::{Connection, Family, Table};
 use socks_client::{
     Candidate, Clock, Errno, Gateway, Handshake, LogLevel, Patience, Relay, Row, SILENCE_LIMIT,
     Stage,
 };
 use socks_wire::{
-    CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, HandshakeError, Progress, Step,
+    CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, Destination, HandshakeError,
+    Progress, Step,
 };
 
 use crate::state::State;
@@ -22,15 +24,8 @@ use crate::sys::io::{self, Moved};
 use crate::sys::signals::{self, Blocked};
 use crate::sys::swap;
 
-/// The longest piece that is received at once: the stack may be a signal handler's.
-const RECEIVE_OCTETS: usize = 64;
-
 /// How a connect() begins.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lives on the stack of one call, without heap"
-)]
 pub(crate) enum Start {
     /// libc's own connect is called with the application's arguments.
     Pass,
@@ -104,6 +99,7 @@ pub(crate) enum Driven {
 
 impl State {
     /// The next thing to do for `call`, after `event`. One thread at a time does it.
+    #[inline(never)]
     pub(crate) fn turn(&self, call: &mut Call, event: Event) -> Turn {
         let event = call.postponed.take().unwrap_or(event);
         // Closed by another thread, and perhaps somebody else's socket by now: hands off.
@@ -283,7 +279,7 @@ impl State {
     }
 
     /// The handshake has failed by the gateway's own fault: another one may do better.
-    fn next_or_give_up(&self, call: &mut Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
+    fn next_or_give_up(&self, call: &mut Call, errno: Errno, why: fmt::Arguments<'_>) -> Turn {
         self.buried(call, why);
         if self.next(call, None).is_none() {
             return self.give_up(call, errno, why);
@@ -292,7 +288,7 @@ impl State {
         self.connect_to_next(call, None)
     }
 
-    fn buried(&self, call: &Call, why: std::fmt::Arguments<'_>) {
+    fn buried(&self, call: &Call, why: fmt::Arguments<'_>) {
         let now = io::now();
         self.candidates
             .failed(call.candidate, call.patience.began, now);
@@ -309,6 +305,11 @@ impl State {
     }
 
     fn tcp_is_up(&self, call: &mut Call) -> Turn {
+        self.begin_negotiating(call);
+        self.woken(call)
+    }
+
+    fn begin_negotiating(&self, call: &Call) {
         self.stop_hurrying(call);
         // Another thread may have seen it before this one.
         if call.stage() == Some(Stage::Connecting) {
@@ -318,22 +319,23 @@ impl State {
             call.handshake
                 .save(Stage::Negotiating, call.candidate, progress);
         }
-        self.woken(call)
     }
 
     fn woken(&self, call: &mut Call) -> Turn {
+        // Only a socket that does not block is waited for here while it connects.
+        if call.stage() == Some(Stage::Connecting) {
+            match io::take_error(call.fd) {
+                Err(errno) => return self.next_candidate(call, errno),
+                Ok(()) if !io::is_connected(call.fd) => return self.wait(call, libc::POLLOUT),
+                Ok(()) => self.begin_negotiating(call),
+            }
+        }
         match call.stage() {
             Some(Stage::Negotiating) => self.step(call),
             Some(Stage::Socksified) => Turn::Done,
-            // Only a socket that does not block is waited for here while it connects.
-            Some(Stage::Connecting) => match io::take_error(call.fd) {
-                Err(errno) => self.next_candidate(call, errno),
-                Ok(()) if io::is_connected(call.fd) => self.tcp_is_up(call),
-                Ok(()) => self.wait(call, libc::POLLOUT),
-            },
             // Another thread has ended this handshake.
             Some(Stage::Failed(errno)) => Turn::Fail(errno),
-            Some(Stage::Told) | None => Turn::Fail(Errno::ABORTED),
+            Some(Stage::Connecting | Stage::Told) | None => Turn::Fail(Errno::ABORTED),
         }
     }
 
@@ -357,6 +359,7 @@ impl State {
                 self.candidates.works(call.candidate);
                 self.give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
+            Ended::Nameless => self.give_up(call, Errno::NO_ROW, format_args!("the name is lost")),
             Ended::Refused(error) => {
                 self.next_or_give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
@@ -373,17 +376,21 @@ impl State {
         }
     }
 
+    #[inline(never)] // its messages are on the stack only while they are written and read
     fn advance(&self, call: &Call, progress: Progress) -> Ended {
         let login = self
             .gateway_of(call)
             .and_then(|gateway| gateway.login.as_ref());
         let credentials =
             login.and_then(|login| Credentials::new(&login.user, &login.password.0).ok());
-        let destination = &call.relay.destination;
+        let mut destination = call.connection.asked.into();
+        if !call.relay.read_destination(&self.table, &mut destination) {
+            return Ended::Nameless;
+        }
         let mut handshake =
-            ClientHandshake::resume(Cmd::CONNECT, destination, credentials, progress);
+            ClientHandshake::resume(Cmd::CONNECT, &destination, credentials, progress);
+        // For one message at a time, of either direction.
         let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
-        let mut room = [0; RECEIVE_OCTETS];
         loop {
             let received = match handshake.step(&mut scratch) {
                 Step::Done(_) => return Ended::Stands(handshake.progress()),
@@ -397,8 +404,8 @@ impl State {
                     Moved::Failed(errno) => return Ended::Lost(Some(errno)),
                 },
                 Step::Receive(most) => {
-                    let most = most.min(RECEIVE_OCTETS);
-                    match io::receive(call.fd, room.get_mut(..most).unwrap_or_default()) {
+                    let most = most.min(CLIENT_SCRATCH_OCTETS);
+                    match io::receive(call.fd, scratch.get_mut(..most).unwrap_or_default()) {
                         Moved::Octets(len) => len,
                         Moved::Later => return Ended::Wants(libc::POLLIN, handshake.progress()),
                         Moved::End => return Ended::Lost(None),
@@ -406,7 +413,7 @@ impl State {
                     }
                 }
             };
-            if let Err(error) = handshake.received(room.get(..received).unwrap_or_default()) {
+            if let Err(error) = handshake.received(scratch.get(..received).unwrap_or_default()) {
                 return Ended::Refused(error);
             }
         }
@@ -457,7 +464,7 @@ impl State {
 
     /// The handshake has failed. In connect() the socket is as it was before, and may be used again;
     /// after EINPROGRESS it stands as a refused one does.
-    fn give_up(&self, call: &Call, errno: Errno, why: std::fmt::Arguments<'_>) -> Turn {
+    fn give_up(&self, call: &Call, errno: Errno, why: fmt::Arguments<'_>) -> Turn {
         io::dissolve(call.fd);
         self.stop_hurrying(call);
         if call.is_pending {
@@ -486,29 +493,40 @@ impl State {
         Turn::Fail(errno)
     }
 
-    fn log_end(&self, call: &Call, level: LogLevel, result: std::fmt::Arguments<'_>) {
-        let asked = call.connection.asked.ip();
+    fn log_end(&self, call: &Call, level: LogLevel, result: fmt::Arguments<'_>) {
+        let sink = self.sink.as_ref().filter(|sink| sink.takes(level));
+        let gateway = self
+            .gateway_of(call)
+            .or_else(|| self.config.gateways.first());
+        let (Some(sink), Some(gateway)) = (sink, gateway) else {
+            return;
+        };
+        let asked = call.connection.asked;
+        let destination = Shown(&call.relay, &self.table);
         let fake = if call.relay.slot.is_some() {
             " fake "
         } else {
             " address "
         };
         let took = io::now().0.saturating_sub(call.patience.began.0);
-        let destination = &call.relay.destination;
-        match self
-            .gateway_of(call)
-            .or_else(|| self.config.gateways.first())
-        {
-            Some(gateway) => self.log(
-                level,
-                format_args!(
-                    "connect {destination}{fake}{asked} via {gateway}: {result} in {took} ms"
-                ),
-            ),
-            None => self.log(
-                level,
-                format_args!("connect {destination}{fake}{asked}: {result}"),
-            ),
+        sink.write_line(format_args!(
+            "connect {destination}{fake}{} via {gateway}: {result} in {took} ms",
+            asked.ip()
+        ));
+    }
+}
+
+/// A destination in the log: its name is on the stack only while it is written.
+struct Shown<'a>(&'a Relay, &'a Table);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(relay, table) = self;
+        let mut destination: Destination = SocketAddr::from(([0; 4], 0)).into();
+        if relay.read_destination(table, &mut destination) {
+            destination.fmt(f)
+        } else {
+            f.write_str("(a lost name)")
         }
     }
 }
@@ -575,6 +593,8 @@ enum Ended {
     Wants(c_short, Progress),
     /// The gateway's word.
     Refused(HandshakeError),
+    /// The table has lost the name, which only somebody who wrote into its file can have done.
+    Nameless,
     /// The gateway's end, with the errno if there was one.
     Lost(Option<Errno>),
 }

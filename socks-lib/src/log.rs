@@ -10,8 +10,8 @@ use socks_client::{Log, LogLevel, LogTarget};
 use crate::sys::file::File;
 use crate::sys::signals;
 
-/// Longest line; a name has at most 255 octets, twice that when escaped.
-const LINE_OCTETS: usize = 1024;
+/// Longest line: room for nearly every name there is, and not more, since it may be on the stack of a signal handler.
+const LINE_OCTETS: usize = 320;
 
 /// Where log lines go, and what keeps them from going anywhere else: a program may close descriptor 2
 /// and have a socket there the next moment.
@@ -34,14 +34,18 @@ impl Sink {
 
     /// Writes `message` if `level` is logged.
     pub(crate) fn log(&self, level: LogLevel, message: fmt::Arguments<'_>) {
-        if level <= self.log.level {
+        if self.takes(level) {
             self.write_line(message);
         }
     }
 
+    pub(crate) fn takes(&self, level: LogLevel) -> bool {
+        level <= self.log.level
+    }
+
     /// Writes one line, whatever the level. A log that cannot be written is no reason to fail.
     #[cold]
-    #[inline(never)] // its line of a kilobyte is on the stack only when it is needed
+    #[inline(never)] // its line is on the stack only when it is needed
     pub(crate) fn write_line(&self, message: fmt::Arguments<'_>) {
         let mut line = Line {
             octets: [0; LINE_OCTETS],

@@ -91,12 +91,12 @@ impl State {
         let standing = handshake
             .standing(cookie)
             .filter(|standing| standing.stage.is_under_way());
-        let call =
+        let mut call =
             standing.and_then(|standing| self.call(fd, cookie, row, &view, handshake, &standing));
-        match call {
-            Some(mut call) => {
+        match &mut call {
+            Some(call) => {
                 call.pend();
-                let needs = match self.drive(&mut call, Event::Woken) {
+                let needs = match self.drive(call, Event::Woken) {
                     Driven::Wants(events, milliseconds) => {
                         self.mark(row, fd, events);
                         Needs::Wait(events, milliseconds)

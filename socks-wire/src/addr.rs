@@ -49,15 +49,19 @@ impl Fqdn {
     /// # Errors
     /// [`WireError::FqdnLength`] and [`WireError::FqdnNul`].
     pub fn new(octets: &[u8]) -> Result<Self, WireError> {
-        if octets.is_empty() {
-            return Err(WireError::FqdnLength(0));
-        }
+        let mut name = Self(Text::EMPTY);
+        name.set(octets)?;
+        Ok(name)
+    }
+
+    fn set(&mut self, octets: &[u8]) -> Result<(), WireError> {
         if octets.contains(&0) {
             return Err(WireError::FqdnNul);
         }
-        Text::new(octets)
-            .map(Self)
-            .ok_or(WireError::FqdnLength(octets.len()))
+        if octets.is_empty() || !self.0.set(octets) {
+            return Err(WireError::FqdnLength(octets.len()));
+        }
+        Ok(())
     }
 
     /// The name's octets.
@@ -101,6 +105,18 @@ impl Address {
             Self::Ip(IpAddr::V4(_)) => Atyp::IP_V4,
             Self::Ip(IpAddr::V6(_)) => Atyp::IP_V6,
             Self::Fqdn(_) => Atyp::DOMAINNAME,
+        }
+    }
+
+    /// Becomes this name, in place, where there is not the stack for another one.
+    ///
+    /// # Errors
+    /// As [`Fqdn::new`].
+    pub fn set_fqdn(&mut self, octets: &[u8]) -> Result<(), WireError> {
+        *self = Self::Fqdn(Fqdn(Text::EMPTY));
+        match self {
+            Self::Fqdn(name) => name.set(octets),
+            Self::Ip(_) => Ok(()), // the line above
         }
     }
 
@@ -198,8 +214,8 @@ macro_rules! address_and_port {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                match self.address {
-                    Address::Ip(ip) => SocketAddr::new(ip, self.port).fmt(f),
+                match &self.address {
+                    Address::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
                     Address::Fqdn(name) => write!(f, "{name}:{}", self.port),
                 }
             }

@@ -1,11 +1,11 @@
 //! `ClientHandshake`: method → sub-negotiation → request → reply, one [`Step`] at a time.
 //! It owns no socket, no clock and no buffer; sending, receiving and deadlines are its caller's.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
-    Atyp, Bound, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep,
-    Request, Selection, Status, WireError, method::VER, write::Writer,
+    Atyp, Cmd, Credentials, Destination, Greeting, HandshakeError, Method, Parsed, Rep, Request,
+    Selection, Status, WireError, method::VER, write::Writer,
 };
 
 /// Room for the longest message that a client sends, and for as much of several as one segment carries.
@@ -20,21 +20,18 @@ pub const CLIENT_SCRATCH_OCTETS: usize = {
 
 /// What the handshake wants now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is no heap to put the bound address in"
-)]
 pub enum Step<'s> {
     /// Send this, then call [`ClientHandshake::sent`] with how many octets went out.
     Send(&'s [u8]),
     /// Receive up to this many octets (never 0) and no more, since the next one belongs to the
     /// application; then call [`ClientHandshake::received`].
     Receive(usize),
-    /// The request is granted, and what the connection carries from now on is the application's.
+    /// The request is granted, and what the connection carries from now on is the application's. This is
+    /// BND.ADDR and BND.PORT.
     ///
     /// A BND.ADDR that is a name was read to its end but is not kept: the address is then 0.0.0.0,
     /// beside the true port.
-    Done(Bound),
+    Done(SocketAddr),
 }
 
 /// How far a handshake has come, in four words: all that has to be kept between two steps.
@@ -429,7 +426,7 @@ impl Progress {
         }
     }
 
-    fn bound(&self) -> Bound {
+    fn bound(&self) -> SocketAddr {
         let [_ver, _rep, _rsv, atyp, address @ ..] = self.head;
         let (ip, port): (IpAddr, _) = match Atyp(atyp) {
             Atyp::IP_V4 => {
@@ -445,10 +442,7 @@ impl Progress {
                 (Ipv4Addr::UNSPECIFIED.into(), [high, low])
             }
         };
-        Bound {
-            address: ip.into(),
-            port: u16::from_be_bytes(port),
-        }
+        SocketAddr::new(ip, u16::from_be_bytes(port))
     }
 }
 

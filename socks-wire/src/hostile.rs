@@ -241,7 +241,7 @@ fn run_client(
                     return Ok((Some(Err(error)), taken(rest)));
                 }
             }
-            Step::Done(bound) => return Ok((Some(Ok(bound)), taken(rest))),
+            Step::Done(bound) => return Ok((Some(Ok(bound.into())), taken(rest))),
         }
     }
     Err(TestCaseError::fail("no end"))

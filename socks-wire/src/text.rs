@@ -29,6 +29,17 @@ impl Text {
         Some(Self { len, octets })
     }
 
+    /// Becomes this text; false, and nothing changes, if it is longer than 255 octets.
+    pub(crate) fn set(&mut self, from: &[u8]) -> bool {
+        let Ok(len) = u8::try_from(from.len()) else {
+            return false;
+        };
+        self.len = len;
+        self.octets = [0; MOST_OCTETS];
+        copy(&mut self.octets, from);
+        true
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.octets.get(..usize::from(self.len)).unwrap_or_default()
     }

@@ -12,8 +12,8 @@ use crate::pending::{Needs, PENDING};
 use crate::state::State;
 use crate::wait::{self, Borrowed, Deadline};
 
-/// As many descriptors as the stack has room for.
-const ON_STACK: usize = 128;
+/// As many descriptors as the stack has room for, which may be a signal handler's.
+const ON_STACK: usize = 32;
 
 /// `poll(2)`: async-signal-safe and a cancellation point, and so is everything on this path.
 ///

@@ -14,8 +14,8 @@ use crate::state::State;
 use crate::sys::file::File;
 use crate::wait::{self, Borrowed, Deadline};
 
-/// Words of the sets that the stack has room for: FD_SETSIZE descriptors.
-const ON_STACK: usize = 16;
+/// Words of the sets that the stack, which may be a signal handler's, has room for: 128 descriptors.
+const ON_STACK: usize = 2;
 const WORD_BITS: usize = 64;
 
 /// A set as the kernel sees it: words, as many as the highest number needs.

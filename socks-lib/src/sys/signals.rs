@@ -8,10 +8,12 @@ use libc::sigset_t;
 /// Every signal that can be blocked is, until this is dropped: a handler that runs in the middle of a
 /// step could find the step's claim held by its own thread, or leave it behind by siglongjmp.
 pub(crate) struct Blocked {
-    before: sigset_t,
+    /// The signals that were blocked, one bit each; a sigset_t has room for 1024, and the stack has not.
+    before: u64,
 }
 
 impl Blocked {
+    #[inline(never)]
     pub(crate) fn all() -> Self {
         let mut all = MaybeUninit::<sigset_t>::uninit();
         let mut before = MaybeUninit::<sigset_t>::zeroed();
@@ -19,18 +21,20 @@ impl Blocked {
         unsafe { libc::sigfillset(all.as_mut_ptr()) };
         // SAFETY: `all` was filled in the line above; `before` is writable.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
-        // SAFETY: zeroed, then written by pthread_sigmask(3).
-        let before = unsafe { before.assume_init() };
+        // SAFETY: the first word of a set that was zeroed and then written by pthread_sigmask(3).
+        let before = unsafe { before.as_ptr().cast::<u64>().read() };
         Self { before }
     }
 }
 
 impl Drop for Blocked {
+    #[inline(never)]
     fn drop(&mut self) {
+        let mut before = MaybeUninit::<sigset_t>::zeroed();
+        // SAFETY: the first word, which holds all the signals that there are, of a set.
+        unsafe { before.as_mut_ptr().cast::<u64>().write(self.before) };
         // SAFETY: the set that pthread_sigmask(3) gave.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
-        };
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
     }
 }
 

@@ -4,6 +4,7 @@
 use std::{vec, vec::Vec};
 
 use super::*;
+use crate::Bound;
 use crate::check::*;
 
 const ALICE: (&[u8], &[u8]) = (b"alice", b"secret");
@@ -69,7 +70,7 @@ fn tell_from(
                 }
             }
             Step::Done(bound) => {
-                story.end = Some(Ok(bound));
+                story.end = Some(Ok(bound.into()));
                 return story;
             }
         }
@@ -495,5 +496,5 @@ fn alice() -> Option<Credentials<'static>> {
 }
 
 fn bound(text: &str) -> Bound {
-    text.parse::<core::net::SocketAddr>().unwrap().into()
+    text.parse::<SocketAddr>().unwrap().into()
 }
