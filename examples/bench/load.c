@@ -155,12 +155,19 @@ _Noreturn static void serve(const char *address, const char *port)
     }
 }
 
-static double stream(char what, char copies, uint64_t len, char **argv)
+/* argv: HOST PORT [GATEWAY PORT] */
+static int reached(char **argv)
 {
-    struct order order = {.what = what, .copies = copies, .len = len};
     int fd = connected(argv[2] ? argv[2] : argv[0], argv[2] ? argv[3] : argv[1]);
     if (argv[2] != NULL)
         ask_gateway(fd, argv[0], argv[1]);
+    return fd;
+}
+
+static double stream(char what, char copies, uint64_t len, char **argv)
+{
+    struct order order = {.what = what, .copies = copies, .len = len};
+    int fd = reached(argv);
     double start = seconds();
     send_all(fd, &order, sizeof order);
     if (what == 'D') {
@@ -172,11 +179,11 @@ static double stream(char what, char copies, uint64_t len, char **argv)
     return (double)len / (1 << 30) / (seconds() - start);
 }
 
-static double connects(int count, const char *host, const char *port)
+static double connects(int count, char **argv)
 {
     double start = seconds();
     for (int i = 0; i < count; i++)
-        close(connected(host, port));
+        close(reached(argv));
     return count / (seconds() - start);
 }
 
@@ -217,8 +224,8 @@ int main(int argc, char **argv)
         serve(argv[2], argv[3]);
     if (!strcmp(mode, "stream") && (argc == 6 || argc == 8))
         figure = stream(argv[2][0], argv[2][1] == 'c', strtoull(argv[3], NULL, 10) << 20, argv + 4);
-    else if (!strcmp(mode, "connects") && argc == 5)
-        figure = connects(atoi(argv[2]), argv[3], argv[4]);
+    else if (!strcmp(mode, "connects") && (argc == 5 || argc == 7))
+        figure = connects(atoi(argv[2]), argv + 3);
     else if (!strcmp(mode, "names") && argc == 3)
         figure = names(atoi(argv[2]));
     else if (!strcmp(mode, "starts") && argc > 3)
@@ -226,7 +233,7 @@ int main(int argc, char **argv)
     else
         errx(2, "usage: load serve ADDRESS PORT"
                 " | stream {D|U}[c] MIB HOST PORT [GATEWAY PORT]  (GiB/s)"
-                " | connects N HOST PORT  (per second)"
+                " | connects N HOST PORT [GATEWAY PORT]  (per second)"
                 " | names N  (seconds)"
                 " | starts N [VARIABLE=VALUE...] PROGRAM  (ms each)");
     printf("%.9g\n", figure);
