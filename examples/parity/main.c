@@ -59,6 +59,8 @@ static void collect(void)
     rows_descriptors();
     rows_fastopen();
     rows_waiting();
+    rows_slow();
+    rows_streams();
     rows_local();
     rows_processes();
     rows_threads();

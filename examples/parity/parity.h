@@ -24,6 +24,10 @@
 #define LITERAL6 "2001:db8:2::77"
 #define ECHO 7001 /* gives back what it gets, until the end of it */
 #define BANNER 7002 /* speaks first, then as ECHO */
+#define LATE 7003 /* says what it got when the client has ended its half */
+#define LAST_WORD 7004 /* ends its half at once, and listens on */
+#define LAST_WORDS 7005 /* what the last one of these got */
+#define RESET 7006 /* cuts the connection after an octet */
 #define CLOSED 7009 /* nobody listens */
 
 /* rows */
@@ -43,6 +47,8 @@ void rows_options(void);
 void rows_descriptors(void);
 void rows_fastopen(void);
 void rows_waiting(void);
+void rows_slow(void);
+void rows_streams(void);
 void rows_local(void);
 void rows_processes(void);
 void rows_threads(void);

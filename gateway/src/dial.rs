@@ -126,6 +126,8 @@ impl Attempt {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
+        // A relay has no urgent mark to pass on: the octet under it is one of the stream's, or it would be lost.
+        socket.set_out_of_band_inline(true)?;
         match socket.connect(&address.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
