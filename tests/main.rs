@@ -22,6 +22,7 @@ mod processes;
 mod roundtrip;
 mod rules;
 mod signals;
+mod storm;
 mod strangers;
 mod table;
 mod tools;

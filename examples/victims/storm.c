@@ -1,0 +1,224 @@
+/* storm CONNECTS THREADS FORKS HOST PORT CLOSED-PORT [blocking]: many connections in one process. THREADS threads share one epoll
+ * set; each connection does not block, is waited for in the set by whichever thread comes first, and is then used once and closed,
+ * so that its number is the next one's at once. Every eighth goes to CLOSED-PORT and must be refused, every sixteenth is closed
+ * in mid-handshake. FORKS children are forked meanwhile; each of them connects too. With "blocking", no set: each thread connects and waits.
+ * Says what came of them, and whether descriptors and memory are as they were. */
+#include "victim.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+
+enum { IN_FLIGHT = 16, LATE_SECONDS = 20 };
+
+enum purpose { TO_OPEN, TO_CLOSED, TO_NOBODY };
+
+struct attempt {
+    _Atomic int fd; /* -1: free */
+    enum purpose purpose;
+    atomic_bool is_ended;
+    double began;
+};
+
+static struct target open_one, closed_one;
+static long connects;
+static int set, other_set, threads, is_blocking;
+static struct attempt *attempts;
+static atomic_long begun, opened, refused, abandoned, wrong;
+
+static void complain(const char *what, int error)
+{
+    if (atomic_fetch_add(&wrong, 1) < 10)
+        fprintf(stderr, "%s: %s\n", what, error ? strerrorname_np(error) : "-");
+}
+
+static int error_of(int fd)
+{
+    int error = -1;
+    socklen_t len = sizeof error;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+        error = errno;
+    return error;
+}
+
+/* A word to the server and back, if there is one. */
+static void settle(int fd, enum purpose purpose, int error)
+{
+    if (purpose == TO_OPEN && error == 0) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        char back[6] = "";
+        if (send(fd, "hello", 5, MSG_NOSIGNAL) != 5)
+            complain("send", errno);
+        else if (is_blocking ? recv(fd, back, 5, MSG_WAITALL) != 5
+                             : poll(&wait, 1, LATE_SECONDS * 1000) != 1 || recv(fd, back, 5, 0) != 5)
+            complain("recv", errno);
+        atomic_fetch_add(&opened, 1);
+    } else if (purpose == TO_CLOSED && error == ECONNREFUSED) {
+        atomic_fetch_add(&refused, 1);
+    } else {
+        complain(purpose == TO_OPEN ? "open" : "closed", error);
+    }
+    close(fd);
+}
+
+static enum purpose next_purpose(long number)
+{
+    return number % 8 == 3 ? TO_CLOSED : !is_blocking && number % 16 == 5 ? TO_NOBODY : TO_OPEN;
+}
+
+/* Begins one in this place, unless there are enough. */
+static int begin(struct attempt *one)
+{
+    long number = atomic_fetch_add(&begun, 1);
+    if (number >= connects)
+        return 0;
+    enum purpose purpose = next_purpose(number);
+    const struct target *to = purpose == TO_CLOSED ? &closed_one : &open_one;
+    int fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    one->purpose = purpose;
+    one->began = now();
+    atomic_store(&one->is_ended, 0);
+    struct epoll_event event = {.events = EPOLLOUT | EPOLLONESHOT, .data.ptr = one};
+    if (number % 2) /* half of them are in another set before */
+        epoll_ctl(other_set, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN | EPOLLET, .data.ptr = one});
+    atomic_store(&one->fd, fd);
+    if (connect_to(fd, to) == 0 || errno != EINPROGRESS)
+        complain("connect", errno);
+    if (purpose == TO_NOBODY) {
+        atomic_store(&one->fd, -1);
+        close(fd);
+        atomic_fetch_add(&abandoned, 1);
+        return 1;
+    }
+    if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &event) != 0)
+        complain("epoll_ctl", errno);
+    return 1;
+}
+
+static void *in_the_set(void *arg)
+{
+    struct attempt *own = arg;
+    double last = now();
+    for (;;) {
+        int free = 0, left = 0;
+        for (int i = 0; i < IN_FLIGHT; i++) {
+            while (atomic_load(&own[i].fd) < 0 && begin(&own[i]))
+                ;
+            free += atomic_load(&own[i].fd) < 0;
+        }
+        for (int i = 0; i < threads * IN_FLIGHT; i++)
+            left += atomic_load(&attempts[i].fd) >= 0;
+        if (left == 0 && free == IN_FLIGHT && atomic_load(&begun) >= connects)
+            return NULL;
+        struct epoll_event events[8];
+        int count = epoll_wait(set, events, 8, 50);
+        if (count < 0)
+            complain("epoll_wait", errno);
+        for (int i = 0; i < count; i++) {
+            struct attempt *one = events[i].data.ptr;
+            if (one < attempts || one >= attempts + threads * IN_FLIGHT) {
+                complain("another's data", 0);
+                continue;
+            }
+            int fd = atomic_load(&one->fd);
+            if (fd < 0 || atomic_exchange(&one->is_ended, 1)) {
+                complain("a second event", 0);
+                continue;
+            }
+            enum purpose purpose = one->purpose;
+            int error = error_of(fd);
+            settle(fd, purpose, error);
+            last = now();
+            atomic_store(&one->fd, -1);
+        }
+        if (now() - last > LATE_SECONDS) {
+            complain("one is lost", 0);
+            return NULL;
+        }
+    }
+}
+
+static void *one_by_one(void *arg)
+{
+    (void)arg;
+    long number;
+    while ((number = atomic_fetch_add(&begun, 1)) < connects) {
+        enum purpose purpose = next_purpose(number);
+        const struct target *to = purpose == TO_CLOSED ? &closed_one : &open_one;
+        int fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        settle(fd, purpose, connect_to(fd, to) == 0 ? 0 : errno);
+    }
+    return NULL;
+}
+
+static int descriptors(void)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    int count = 0;
+    while (readdir(folder) != NULL)
+        count++;
+    closedir(folder);
+    return count;
+}
+
+static long resident_kib(void)
+{
+    long pages = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (fscanf(file, "%ld %ld", &pages, &resident) != 2)
+        exit(1);
+    fclose(file);
+    return resident * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 7)
+        return 2;
+    connects = atol(argv[1]);
+    threads = atoi(argv[2]);
+    int forks = atoi(argv[3]);
+    is_blocking = argc > 7;
+    open_one = resolve(argv[4], argv[5]);
+    closed_one = resolve(argv[4], argv[6]);
+    set = epoll_create1(EPOLL_CLOEXEC);
+    other_set = epoll_create1(EPOLL_CLOEXEC);
+    attempts = calloc((size_t)(threads * IN_FLIGHT), sizeof *attempts);
+    for (int i = 0; i < threads * IN_FLIGHT; i++)
+        atomic_init(&attempts[i].fd, -1);
+    int fds_before = descriptors();
+    long kib_before = resident_kib(), kib_half = 0;
+    pthread_t running[64];
+    double began = now();
+    for (int i = 0; i < threads && i < 64; i++)
+        pthread_create(&running[i], NULL, is_blocking ? one_by_one : in_the_set, attempts + i * IN_FLIGHT);
+    int good_children = 0;
+    for (int i = 0; i < forks; i++) {
+        while (atomic_load(&begun) < connects / (forks + 1) * (i + 1) && atomic_load(&wrong) == 0)
+            usleep(1000);
+        if (i == forks / 2)
+            kib_half = resident_kib();
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            int fd = new_socket(&open_one);
+            if (connect_to(fd, &open_one) != 0)
+                _exit(errno);
+            _exit(strcmp(echo(fd), "echoed") != 0);
+        }
+        int status = -1;
+        waitpid(child, &status, 0);
+        good_children += status == 0;
+    }
+    for (int i = 0; i < threads && i < 64; i++)
+        pthread_join(running[i], NULL);
+    double seconds = now() - began;
+    printf("opened %ld refused %ld abandoned %ld wrong %ld children %d descriptors %+d\n", opened, refused, abandoned, wrong,
+           good_children, descriptors() - fds_before);
+    fprintf(stderr, "%.0f connects a second; resident KiB: %ld before, %ld at half, %ld after\n", (double)connects / seconds,
+            kib_before, kib_half, resident_kib());
+    return 0;
+}
