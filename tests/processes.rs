@@ -10,35 +10,80 @@ use testkit::{Families, Origin, SERVER, Topology, c_program, until};
 /// whatever process asks, however the socket came there.
 #[test]
 fn a_socket_answers_getpeername_after_exec_and_over_unix_sockets() {
-    same_output(&[
-        "connect-then-exec",
-        "pass-over-unix-socket",
-        "use-in-forked-child",
-    ]);
+    same_output(
+        "processes",
+        &[
+            "connect-then-exec",
+            "pass-over-unix-socket",
+            "use-in-forked-child",
+        ],
+    );
 }
 
 /// RFC 3089 §3: the table pairs a name with a fake address; all processes of a user share it.
 #[test]
 fn an_address_is_good_in_a_parent_and_after_exec() {
-    same_output(&["resolve-in-child", "resolve-then-exec"]);
+    same_output("processes", &["resolve-in-child", "resolve-then-exec"]);
 }
 
 /// close_range(2), closefrom(3): daemons close every descriptor that they did not open.
 #[test]
 fn connect_works_after_every_descriptor_was_closed() {
-    same_output(&["close-all-first"]);
+    same_output("processes", &["close-all-first"]);
 }
 
 /// dup(2): "the two file descriptors refer to the same open file description"; and a number that was closed is a new socket's.
 #[test]
 fn duplicates_are_the_same_socket_and_closed_numbers_are_not() {
-    same_output(&["duplicates"]);
+    same_output("processes", &["duplicates"]);
 }
 
 /// fork(2): the child goes on after its parent is gone, as daemons do.
 #[test]
 fn a_child_connects_after_its_parent_has_gone() {
-    same_output(&["orphan"]);
+    same_output("processes", &["orphan"]);
+}
+
+/// clone(2) by syscall(2), as Chromium's zygote does it; vfork(2), posix_spawn(3), system(3), popen(3), and a daemon that has
+/// closed everything. The child uses its parent's connection, and makes one of its own.
+#[test]
+fn children_by_every_door_connect_and_inherit() {
+    let doors = [
+        "clone",
+        "clone3",
+        "libcs-clone",
+        "vfork",
+        "posix_spawn",
+        "system",
+        "popen",
+        "daemon",
+    ];
+    same_output("children", &doors);
+}
+
+/// close_range(2), fclose(3), closefrom(3): nobody tells the library, and the number is the next socket's.
+#[test]
+fn a_number_that_was_closed_behind_our_back_is_a_new_sockets() {
+    same_output("children", &["reused"]);
+}
+
+/// syscall(2) "is a small library function that invokes the system call": those of sockets and descriptors do what libc's
+/// functions do, and all others what they always did.
+#[test]
+fn system_calls_by_syscall_are_those_of_libc() {
+    same_output("children", &["syscall"]);
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let program = c_program("victims/children");
+    let argv = [
+        program.as_os_str(),
+        "io_uring".as_ref(),
+        SERVER.as_ref(),
+        "7".as_ref(),
+    ];
+    let outcome = topology.victim(argv).shim(&topology.shim()).run();
+    assert_eq!(outcome.expect_ok().stdout(), "io_uring_setup: -1 ENOSYS\n");
 }
 
 /// Sixteen threads in each of four processes resolve and connect at once; no stream gets another's octets.
@@ -69,7 +114,7 @@ fn many_streams_of_many_threads_are_whole() {
 }
 
 /// Case B and the harder one, where the program's sockets are of a family that its host has not.
-fn same_output(cases: &[&str]) {
+fn same_output(program: &str, cases: &[&str]) {
     for (client, only) in [(Families::V4, None), (Families::V6, Some("v4"))] {
         let Some(topology) = Topology::new(client, Families::V6) else {
             return;
@@ -84,7 +129,7 @@ fn same_output(cases: &[&str]) {
             std::fs::write(&config, format!("families {families}\n")).unwrap();
             shim = shim.with("SOCKS6_CONFIG", &config);
         }
-        let program = c_program("victims/processes");
+        let program = c_program(&format!("victims/{program}"));
         for case in cases {
             let argv = [
                 program.as_os_str(),

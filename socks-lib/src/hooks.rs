@@ -1,6 +1,7 @@
 //! The exported functions, one file for each family: arguments in, the gate, the verdict out.
 
 pub(crate) mod asynchronous;
+pub(crate) mod bare;
 pub(crate) mod connect;
 pub(crate) mod datagram;
 pub(crate) mod descriptors;

@@ -18,6 +18,7 @@
 //! | `read`, `write`, `send`, `recv` and their relatives | [`hooks::stream`] |
 //! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
+//! | `syscall` | [`hooks::bare`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
 #![expect(
