@@ -36,6 +36,8 @@ impl Errno {
     pub const BROKEN: Self = Self(libc::EIO);
     /// No name server has an answer, as after the last of them has been waited for.
     pub const NO_ANSWER: Self = Self(libc::ETIMEDOUT);
+    /// A name server ends a connection on which it finds no question.
+    pub const HUNG_UP: Self = Self(libc::ECONNRESET);
     /// The connection stands already, as connect(2) says it of a connected socket.
     pub const CONNECTED: Self = Self(libc::EISCONN);
     /// `SO_SNDTIMEO` ran out in the first connect() of a socket, as connect(2) reports it.

@@ -37,5 +37,5 @@ pub use pending::Pending;
 pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_message, plan_reverse};
 pub use rules::{Action, Place, Protocol, Rule, Rules};
 pub use servers::Servers;
-pub use sockets::{ANSWERED, HELD, Registration, Row, Sockets, View};
+pub use sockets::{ANSWERED, HELD, Prefix, Registration, Row, Sockets, View};
 pub use twins::Twins;

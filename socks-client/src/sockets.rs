@@ -28,7 +28,7 @@ pub const ANSWERED: u16 = u16::MAX - 1;
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct Row {
-    /// Flags in bits 0–7, the handshake's index in 16–31.
+    /// Flags in bits 0–7, the handshake's index in 16–31, the length of a question in 32–49.
     word: AtomicU64,
     cookie: AtomicU64,
     /// Port and address as the application gave them; see [`pack`].
@@ -37,11 +37,30 @@ pub struct Row {
     registrations: [[AtomicU64; 2]; 3],
 }
 
+/// The first octets of a stream of questions, up to a whole length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Prefix {
+    /// High octet first.
+    pub octets: [u8; 2],
+    /// How many of them there are.
+    pub len: usize,
+}
+
+impl Prefix {
+    /// Adds the next octet to one that is not whole.
+    pub fn push(&mut self, octet: u8) {
+        self.octets = [self.octets[1], octet];
+        self.len = self.len.saturating_add(1);
+    }
+}
+
 const IS_KNOWN: u64 = 1;
 const IS_V6: u64 = 1 << 1;
 const IS_SWAPPED: u64 = 1 << 2;
 const IS_ASKING: u64 = 1 << 3;
 const HANDSHAKE_SHIFT: u32 = 16;
+const PREFIX_SHIFT: u32 = 32;
+const PREFIX_MASK: u64 = 0x3_ffff << PREFIX_SHIFT;
 
 /// What epoll_ctl(2) was told of a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +167,28 @@ impl Row {
     pub fn is_asking(&self, cookie: u64) -> bool {
         self.word.load(Ordering::Acquire) & IS_ASKING != 0
             && self.cookie.load(Ordering::Acquire) == cookie
+    }
+
+    /// What has been sent of the length before a question (RFC 1035 §4.2.2), as [`Row::keep_prefix`] kept it.
+    #[must_use]
+    pub fn prefix(&self) -> Prefix {
+        let bits = self.word.load(Ordering::Acquire) >> PREFIX_SHIFT;
+        let [_, _, _, _, _, len, high, low] = bits.to_be_bytes();
+        Prefix {
+            octets: [high, low],
+            len: usize::from(len & 3).min(2),
+        }
+    }
+
+    /// Keeps it until the next call that sends.
+    pub fn keep_prefix(&self, prefix: Prefix) {
+        let [high, low] = prefix.octets;
+        let len = u8::try_from(prefix.len.min(2)).unwrap_or(0);
+        let bits = u64::from_be_bytes([0, 0, 0, 0, 0, len, high, low]) << PREFIX_SHIFT;
+        let keep = |word| Some((word & !PREFIX_MASK) | bits);
+        let _before = self
+            .word
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, keep);
     }
 
     /// A handshake begins: whatever the row said of an earlier socket is gone.
@@ -329,6 +370,20 @@ mod tests {
         row.asks(78);
         assert!(row.is_asking(78) && !row.is_asking(77));
         assert!(row.view(78).is_none() && !row.is_swapped(78));
+    }
+
+    #[test]
+    fn the_length_of_a_question_may_be_sent_before_it() {
+        let row = begun("192.0.2.53:53");
+        row.asks(77);
+        for (octets, len) in [([0, 0], 0), ([0xff, 0], 1), ([0xff, 0xff], 2), ([0, 29], 2)] {
+            row.keep_prefix(Prefix { octets, len });
+            assert_eq!(row.prefix(), Prefix { octets, len });
+            assert_eq!(row.view(77).map(|view| view.handshake), Some(5));
+            assert!(row.is_asking(77));
+        }
+        row.begin(78, connection("192.0.2.53:53"), ANSWERED, false);
+        assert_eq!(row.prefix(), Prefix::default());
     }
 
     #[test]

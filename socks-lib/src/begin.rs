@@ -59,7 +59,8 @@ impl State {
                 return Start::PassTo(mapped(asked));
             }
             Route::Direct => {
-                if let Some(row) = row.filter(|row| row.is_held(facts.cookie)) {
+                let is_held = |row: &&Row| !is_stream && row.is_held(facts.cookie);
+                if let Some(row) = row.filter(is_held) {
                     row.clear();
                 }
                 self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
@@ -74,7 +75,7 @@ impl State {
             }
             Route::Hold => return self.hold(fd, facts, row, asked, HELD),
             Route::Answer if !is_stream => return self.hold(fd, facts, row, asked, ANSWERED),
-            Route::Answer => return Start::Fail(Errno::FAIL_CLOSED),
+            Route::Answer => return self.connect_to_itself(fd, facts, family, asked),
             Route::Relay(relay) => relay,
         };
         // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).

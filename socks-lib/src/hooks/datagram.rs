@@ -12,7 +12,7 @@ use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide, is_local};
 use crate::enter::enter;
 use crate::hooks::connect::dial;
 use crate::hooks::question::{Sent, ask};
-use crate::hooks::stream::{is_free, tell};
+use crate::hooks::stream::{early, is_free, tell};
 use crate::next;
 use crate::pending::PENDING;
 use crate::state::State;
@@ -47,9 +47,13 @@ unsafe extern "C-unwind" fn sendto(
 ) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
     match addressed(fd, flags, unsafe { abi::copy_in_to(addr, addr_len) }) {
-        Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => unsafe {
+            if PENDING.is_any()
+                && let Some(result) = early(fd, flags, Sent::Octets(buf, len))
+            {
+                return result;
+            }
             let sent = next::SENDTO.get()(fd, buf, len, flags, addr, addr_len);
             tell(fd, sent, Sent::Octets(buf, len))
         },
@@ -71,9 +75,13 @@ unsafe extern "C-unwind" fn sendto(
 unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     // SAFETY: our caller's contract, passed on.
     match addressed(fd, flags, unsafe { name_of(message) }) {
-        Addressed::Pass if PENDING.is_any() && !is_free(fd, flags) => -1,
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => unsafe {
+            if PENDING.is_any()
+                && let Some(result) = early(fd, flags, Sent::of(message))
+            {
+                return result;
+            }
             let sent = next::SENDMSG.get()(fd, message, flags);
             tell(fd, sent, Sent::of(message))
         },

@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::Family;
 use libc::{sockaddr, socklen_t};
-use socks_client::Errno;
+use socks_client::{Errno, is_local};
 
 use crate::enter::enter;
 use crate::next;
@@ -157,8 +157,9 @@ impl State {
         let Some(local) = io::local(fd) else {
             return Told::Kernels;
         };
-        if local.ip().is_unspecified() && self.is_held(fd) {
-            return self.held_own_name(local);
+        let is_nowhere = local.ip().is_unspecified() || local.ip().is_loopback();
+        if is_nowhere && self.is_held(fd) {
+            return self.held_own_name(fd, local);
         }
         if local.is_ipv4() {
             return Told::Kernels;
@@ -178,10 +179,12 @@ impl State {
         Told::Name(SocketAddr::new(address, local.port()))
     }
 
-    /// As a stream socket's: the address on the way to the gateway.
-    fn held_own_name(&self, local: SocketAddr) -> Told {
+    /// As a relayed socket's: the address on the way to the gateway, or to a name server on this host.
+    fn held_own_name(&self, fd: c_int, local: SocketAddr) -> Told {
         let gateway = self.candidates.get(0).map(|candidate| candidate.address);
-        let Some(source) = gateway.and_then(io::source_towards) else {
+        let asked = self.socket(fd).map(|known| known.connection.asked);
+        let way = asked.filter(|asked| is_local(asked.ip())).or(gateway);
+        let Some(source) = way.and_then(io::source_towards) else {
             return Told::Kernels;
         };
         let address = match (source, local.is_ipv4()) {

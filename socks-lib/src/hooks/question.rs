@@ -40,11 +40,33 @@ pub(crate) unsafe fn ask(fd: c_int, server: SocketAddr, sent: Sent) -> ssize_t {
         state.answer_question(fd, server, query)
     }) {
         Ok(()) => ssize_t::try_from(len).unwrap_or(ssize_t::MAX),
-        Err(error) => {
-            errno::set(error.0);
-            -1
-        }
+        Err(error) => failed(error),
     }
+}
+
+/// The same on a stream to a name server; `None` if this is none.
+///
+/// # Safety
+/// What is `sent` is readable.
+pub(crate) unsafe fn ask_in_stream(fd: c_int, sent: Sent) -> Option<ssize_t> {
+    let is_one = !matches!(sent, Sent::Nothing)
+        && enter(false, false, |state| state.is_stream_of_questions(fd));
+    if !is_one {
+        return None;
+    }
+    let mut room = [0; QUERY_OCTETS];
+    // SAFETY: our caller's contract.
+    let len = unsafe { sent.copy_in(&mut room) };
+    // As a stream does, it may take less than it is given.
+    let octets = room.get(..len).unwrap_or(&room);
+    let broken = Err(Errno::BROKEN);
+    let taken = enter(broken, broken, |state| state.answer_stream(fd, octets));
+    Some(taken.map_or_else(failed, |taken| ssize_t::try_from(taken).unwrap_or(0)))
+}
+
+fn failed(error: Errno) -> ssize_t {
+    errno::set(error.0);
+    -1
 }
 
 impl Sent {

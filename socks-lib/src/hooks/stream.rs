@@ -9,7 +9,7 @@ use libc::{iovec, pollfd, ssize_t};
 use socks_client::Errno;
 
 use crate::enter::enter;
-use crate::hooks::question::{Sent, ask};
+use crate::hooks::question::{Sent, ask, ask_in_stream};
 use crate::next;
 use crate::pending::{FAILED, Needs, PENDING};
 use crate::state::State;
@@ -38,7 +38,9 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     let dontwait = flags & libc::MSG_DONTWAIT != 0;
     let mut deadline = None;
     loop {
-        match enter(Early::Free, Early::Again, |state| state.early(fd, dontwait)) {
+        match enter(Early::Free, Early::Again, |state| {
+            state.wait_before(fd, dontwait)
+        }) {
             Early::Free => return true,
             Early::Again => {
                 errno::set(libc::EAGAIN);
@@ -68,6 +70,18 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
             }
         }
     }
+}
+
+/// What comes before libc's own function in a program that has something pending: a wait, or the end of the call.
+///
+/// # Safety
+/// What is `sent` is readable.
+pub(crate) unsafe fn early(fd: c_int, flags: c_int, sent: Sent) -> Option<ssize_t> {
+    if !is_free(fd, flags) {
+        return Some(-1);
+    }
+    // SAFETY: our caller's contract.
+    unsafe { ask_in_stream(fd, sent) }
 }
 
 /// The errno of the destination in place of the kernel's, if this is a handshake that failed; and what becomes of
@@ -117,7 +131,7 @@ impl State {
             .map_or(Unsent::Refused, Unsent::Question)
     }
 
-    fn early(&self, fd: c_int, dontwait: bool) -> Early {
+    fn wait_before(&self, fd: c_int, dontwait: bool) -> Early {
         match self.drive_pending(fd) {
             Needs::Nothing => Early::Free,
             Needs::Wait(events, milliseconds) if !dontwait && io::is_blocking(fd) => Early::Wait {
@@ -142,11 +156,11 @@ macro_rules! stream {
         /// The C contract of the function.
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(fd: c_int $(, $argument: $type)*) -> ssize_t {
-            if PENDING.is_any() && !is_free(fd, 0) {
-                return -1;
-            }
             // SAFETY: the application's own arguments.
             unsafe {
+                if PENDING.is_any() && let Some(result) = early(fd, 0, $sent) {
+                    return result;
+                }
                 let result = next::$next.get()(fd $(, $argument)*);
                 tell(fd, result, $sent)
             }
@@ -171,11 +185,11 @@ macro_rules! with_flags {
             $($argument: $type,)*
             flags: c_int
         ) -> ssize_t {
-            if PENDING.is_any() && !is_free(fd, flags) {
-                return -1;
-            }
             // SAFETY: the application's own arguments.
             unsafe {
+                if PENDING.is_any() && let Some(result) = early(fd, flags, $sent) {
+                    return result;
+                }
                 let result = next::$next.get()(fd, $($argument,)* flags);
                 tell(fd, result, $sent)
             }

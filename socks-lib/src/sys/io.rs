@@ -250,6 +250,10 @@ pub(crate) fn local(fd: c_int) -> Option<SocketAddr> {
     SocketAddr::try_from(with(fd, |fd| rustix::net::getsockname(fd)).ok()?).ok()
 }
 
+pub(crate) fn bind(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
+    with(fd, |fd| rustix::net::bind(fd, &to)).map_err(|error| Errno(error.raw_os_error()))
+}
+
 /// Takes a port for a socket that has none, as connect(2) does.
 pub(crate) fn bind_to_any(fd: c_int, family: Family) {
     let any: IpAddr = match family {
@@ -257,7 +261,7 @@ pub(crate) fn bind_to_any(fd: c_int, family: Family) {
         Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
     };
     // EINVAL: it has been bound before.
-    let _bound = with(fd, |fd| rustix::net::bind(fd, &SocketAddr::new(any, 0)));
+    let _bound = bind(fd, SocketAddr::new(any, 0));
 }
 
 /// The address of this host that packets to `to` leave from.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fake_dns::Family;
 use rustix::io::Errno as Raw;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
-use socks_client::Servers;
+use socks_client::{Errno, Servers};
 
 use crate::sys::file::File;
 use crate::sys::io;
@@ -45,6 +45,39 @@ pub(crate) fn deliver(
     rustix::net::send(&socket, octets, flags)?;
     // On loopback the refusal is there when send() returns.
     sockopt::socket_error(&socket)?
+}
+
+/// Connects an unconnected stream socket to itself. When this returns it stands, though a socket that does not
+/// block has yet to be told.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn connect_to_itself(fd: c_int, family: Family) -> Result<(), Errno> {
+    let loopback = match family {
+        Family::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    };
+    let mut local = io::local(fd).ok_or(Errno::CLOSED)?;
+    if local.port() == 0 {
+        io::bind(fd, SocketAddr::new(loopback, 0))?;
+        local = io::local(fd).ok_or(Errno::CLOSED)?;
+    }
+    if local.ip().is_unspecified() {
+        local.set_ip(loopback);
+    }
+    match io::connect(fd, local) {
+        Ok(()) | Err(Errno(libc::EINPROGRESS)) if io::is_connected(fd) => {}
+        Ok(()) => return Err(Errno::FAIL_CLOSED),
+        Err(error) => {
+            io::dissolve(fd);
+            return Err(error);
+        }
+    }
+    if io::is_blocking(fd) {
+        // The second time says 0, and the third EISCONN.
+        io::connect(fd, local)?;
+    }
+    Ok(())
 }
 
 fn from_port(address: SocketAddr) -> Result<File, Raw> {
