@@ -35,7 +35,7 @@ fn connect_works_after_every_descriptor_was_closed() {
 /// dup(2): "the two file descriptors refer to the same open file description"; and a number that was closed is a new socket's.
 #[test]
 fn duplicates_are_the_same_socket_and_closed_numbers_are_not() {
-    same_output("processes", &["duplicates"]);
+    same_output("processes", &["duplicates", "closed-in-a-set"]);
 }
 
 /// fork(2): the child goes on after its parent is gone, as daemons do.

@@ -1,6 +1,7 @@
 /* processes CASE HOST PORT: names, sockets and descriptors that pass from process to process. PORT is an echo server's. */
 #include "victim.h"
 
+#include <sys/epoll.h>
 #include <sys/wait.h>
 
 static char *self;
@@ -175,6 +176,20 @@ static void duplicates(const char *host, const char *port)
     printf("getpeername: %s\n", has_peer(reused, &to));
 }
 
+/* A set does not hear of the socket that has the number of one that was closed in it. */
+static void closed_in_a_set(const char *host, const char *port)
+{
+    struct target to = resolve(host, port);
+    int set = epoll_create1(0), fd = new_socket(&to);
+    struct epoll_event event = {.events = EPOLLOUT};
+    printf("epoll_ctl: %s\n", result(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event)));
+    close(fd);
+    int again = connected(&to);
+    printf("same number: %d\n", again == fd);
+    printf("%s\n", echo(again));
+    printf("epoll_wait: %d\n", epoll_wait(set, &event, 1, 0));
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 4)
@@ -193,6 +208,7 @@ int main(int argc, char **argv)
         {"use-in-forked-child", use_in_forked_child},
         {"close-all-first", close_all_first},
         {"duplicates", duplicates},
+        {"closed-in-a-set", closed_in_a_set},
     };
     struct target to;
     if (strcmp(argv[1], "connect-after-exec") == 0) {

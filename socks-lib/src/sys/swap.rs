@@ -236,7 +236,11 @@ fn replace(number: c_int, new: &File, sockets: Sockets) -> Option<Errno> {
     let registrations = || sockets.row(number).into_iter().flat_map(Row::registrations);
     for Registration { set, .. } in registrations() {
         // SAFETY: an epoll descriptor of the application's, borrowed for this call.
-        let _gone = epoll::delete(unsafe { BorrowedFd::borrow_raw(set) }, &*target);
+        let gone = epoll::delete(unsafe { BorrowedFd::borrow_raw(set) }, &*target);
+        // One of a socket that had this number before: the set must not be given this one.
+        if let (Err(_), Some(row)) = (gone, sockets.row(number)) {
+            row.unregistered(set);
+        }
     }
     let result = rustix::io::dup3(new, &mut target, flags);
     for Registration { set, events, data } in registrations() {
