@@ -27,3 +27,4 @@ mod storm;
 mod strangers;
 mod table;
 mod tools;
+mod verify;

@@ -12,7 +12,7 @@ use testkit::{
 use crate::table::Table;
 
 /// The functions of libc that give addresses of a name.
-const FORWARD: [&str; 6] = [
+pub(crate) const FORWARD: [&str; 6] = [
     "getaddrinfo",
     "getaddrinfo_a",
     "gethostbyname",
@@ -38,7 +38,7 @@ const QUESTIONS: [&str; 12] = [
 ];
 
 /// Those that ask for names.
-const REVERSE: [&str; 3] = ["gethostbyaddr", "gethostbyaddr_r", "getnameinfo"];
+pub(crate) const REVERSE: [&str; 3] = ["gethostbyaddr", "gethostbyaddr_r", "getnameinfo"];
 
 /// RFC 3089 §3: the FQDN is paired with a fake address, and no real resolver is called.
 #[test]
@@ -149,7 +149,7 @@ fn ask(
     }
 }
 
-fn is_fake(address: &IpAddr) -> bool {
+pub(crate) fn is_fake(address: &IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.octets()[0] == 198 && v4.octets()[1] & 0xfe == 18,
         IpAddr::V6(v6) => v6.segments()[..4] == [0x100, 0, 0, 0],

@@ -1,4 +1,5 @@
-/* names FUNCTION QUESTION: asks one of libc's name functions, and prints the addresses or the name that it gave.
+/* names FUNCTION QUESTION: asks one of libc's name functions, and prints the addresses or the name that it gave; what it said
+ * in their place goes to stderr: an EAI_ code, or h_errno.
  * QUESTION is a host name for those that give addresses and an address for those that give names. */
 #include "victim.h"
 
@@ -55,13 +56,19 @@ static int address_of(const char *text, void *octets, socklen_t *len)
 static char buffer[8192];
 static unsigned char message[4096];
 static struct hostent space, *found;
-static int error;
+
+static int failed(int code)
+{
+    fprintf(stderr, "%d\n", code);
+    return code != 0;
+}
 
 static int by_getaddrinfo(const char *host)
 {
     struct addrinfo *list;
-    if (getaddrinfo(host, "80", &(struct addrinfo){.ai_socktype = SOCK_STREAM}, &list) != 0)
-        return 1;
+    int eai = getaddrinfo(host, "80", &(struct addrinfo){.ai_socktype = SOCK_STREAM}, &list);
+    if (eai != 0)
+        return failed(eai);
     show_list(list);
     freeaddrinfo(list);
     return 0;
@@ -70,8 +77,10 @@ static int by_getaddrinfo(const char *host)
 static int by_getaddrinfo_a(const char *host)
 {
     struct gaicb request = {.ar_name = host, .ar_service = "80"}, *requests[] = {&request};
-    if (getaddrinfo_a(GAI_WAIT, requests, 1, NULL) != 0 || gai_error(&request) != 0)
+    if (getaddrinfo_a(GAI_WAIT, requests, 1, NULL) != 0)
         return 1;
+    if (gai_error(&request) != 0)
+        return failed(gai_error(&request));
     show_list(request.ar_result);
     freeaddrinfo(request.ar_result);
     return 0;
@@ -79,9 +88,10 @@ static int by_getaddrinfo_a(const char *host)
 
 static int hostent(const struct hostent *host)
 {
-    if (host != NULL)
-        show_hostent(host);
-    return host == NULL;
+    if (host == NULL)
+        return failed(h_errno);
+    show_hostent(host);
+    return 0;
 }
 
 static int by_gethostbyname(const char *host) { return hostent(gethostbyname(host)); }
@@ -90,13 +100,13 @@ static int by_gethostbyname2(const char *host) { return hostent(gethostbyname2(h
 
 static int by_gethostbyname_r(const char *host)
 {
-    gethostbyname_r(host, &space, buffer, sizeof buffer, &found, &error);
+    gethostbyname_r(host, &space, buffer, sizeof buffer, &found, &h_errno);
     return hostent(found);
 }
 
 static int by_gethostbyname2_r(const char *host)
 {
-    gethostbyname2_r(host, AF_INET6, &space, buffer, sizeof buffer, &found, &error);
+    gethostbyname2_r(host, AF_INET6, &space, buffer, sizeof buffer, &found, &h_errno);
     return hostent(found);
 }
 
@@ -106,9 +116,10 @@ static int by_gethostbyaddr(const char *text)
     socklen_t len;
     int family = address_of(text, octets, &len);
     found = gethostbyaddr(octets, len, family);
-    if (found != NULL)
-        puts(found->h_name);
-    return found == NULL;
+    if (found == NULL)
+        return failed(h_errno);
+    puts(found->h_name);
+    return 0;
 }
 
 static int by_gethostbyaddr_r(const char *text)
@@ -116,10 +127,11 @@ static int by_gethostbyaddr_r(const char *text)
     unsigned char octets[16];
     socklen_t len;
     int family = address_of(text, octets, &len);
-    gethostbyaddr_r(octets, len, family, &space, buffer, sizeof buffer, &found, &error);
-    if (found != NULL)
-        puts(found->h_name);
-    return found == NULL;
+    gethostbyaddr_r(octets, len, family, &space, buffer, sizeof buffer, &found, &h_errno);
+    if (found == NULL)
+        return failed(h_errno);
+    puts(found->h_name);
+    return 0;
 }
 
 static int by_getnameinfo(const char *text)
@@ -132,8 +144,10 @@ static int by_getnameinfo(const char *text)
     socklen_t len;
     int v6 = strchr(text, ':') != NULL;
     address.any.sa_family = (sa_family_t)address_of(text, v6 ? (void *)&address.v6.sin6_addr : &address.v4.sin_addr, &len);
-    if (getnameinfo(&address.any, v6 ? sizeof address.v6 : sizeof address.v4, buffer, sizeof buffer, NULL, 0, NI_NAMEREQD) != 0)
-        return 1;
+    socklen_t size = v6 ? sizeof address.v6 : sizeof address.v4;
+    int eai = getnameinfo(&address.any, size, buffer, sizeof buffer, NULL, 0, NI_NAMEREQD);
+    if (eai != 0)
+        return failed(eai);
     puts(buffer);
     return 0;
 }

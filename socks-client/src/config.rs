@@ -27,6 +27,8 @@ pub struct Config {
     pub ranges: Ranges,
     /// Which families a look-up for any family is answered with.
     pub families: Families,
+    /// When the gateway is asked about a name.
+    pub resolve: Resolve,
     /// What is reached directly, through a gateway, or not at all.
     pub rules: Rules,
     /// What is logged, and where.
@@ -98,6 +100,16 @@ pub enum Families {
     /// Both, v6 first.
     #[default]
     Both,
+}
+
+/// `resolve = connect | verify`: when the gateway is asked about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resolve {
+    /// When it is connected to, and not before (RFC 3089 §3).
+    #[default]
+    Connect,
+    /// At the look-up too, so that a name that does not exist is none.
+    Verify,
 }
 
 impl Families {
@@ -184,6 +196,7 @@ struct Settings<'a> {
     range_v4: Option<(String, &'a str)>,
     range_v6: Option<(String, &'a str)>,
     families: Option<(String, &'a str)>,
+    resolve: Option<(String, &'a str)>,
     rules: Vec<(String, &'a str)>,
     no_proxy: Option<&'a str>,
 }
@@ -276,6 +289,7 @@ impl<'a> Settings<'a> {
                 "range-v4" => &mut settings.range_v4,
                 "range-v6" => &mut settings.range_v6,
                 "families" => &mut settings.families,
+                "resolve" => &mut settings.resolve,
                 _ => return error(&place, &format!("unknown key `{key}`")),
             };
             if slot.replace((place.clone(), value)).is_some() {
@@ -356,6 +370,13 @@ impl<'a> Settings<'a> {
                 "v6" => Families::V6,
                 "both" => Families::Both,
                 _ => return error(&place, "expected v4, v6 or both"),
+            };
+        }
+        if let Some((place, text)) = self.resolve {
+            config.resolve = match text {
+                "connect" => Resolve::Connect,
+                "verify" => Resolve::Verify,
+                _ => return error(&place, "expected connect or verify"),
             };
         }
         for (place, text) in self.rules {

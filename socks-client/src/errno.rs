@@ -157,8 +157,37 @@ impl Eai {
     pub const FAIL: Self = Self(libc::EAI_FAIL);
     /// There is no such name.
     pub const NONAME: Self = Self(libc::EAI_NONAME);
+    /// There is such a name, and it has no address.
+    pub const NODATA: Self = Self(libc::EAI_NODATA);
+    /// It cannot be known now: no gateway can be reached, or its name server does not answer.
+    pub const AGAIN: Self = Self(libc::EAI_AGAIN);
     /// The result does not fit the caller's buffer.
     pub const OVERFLOW: Self = Self(libc::EAI_OVERFLOW);
+
+    /// What a gateway's refusal of RESOLVE or RESOLVE_PTR says of the name or address; `None` if nothing: then it
+    /// is as if the gateway had not been asked, and connect() finds out.
+    #[must_use]
+    pub const fn of_reply(rep: Rep) -> Option<Self> {
+        match rep {
+            Rep::HOST_UNREACHABLE => Some(Self::NONAME),
+            // Our gateway's word for a name without an address.
+            Rep::ADDRESS_TYPE_NOT_SUPPORTED => Some(Self::NODATA),
+            Rep::CONNECTION_NOT_ALLOWED_BY_RULESET | Rep::COMMAND_NOT_SUPPORTED => None,
+            _ => Some(Self::AGAIN),
+        }
+    }
+
+    /// As getaddrinfo(3) has it, for the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            libc::EAI_AGAIN => "EAI_AGAIN",
+            libc::EAI_FAIL => "EAI_FAIL",
+            libc::EAI_NODATA => "EAI_NODATA",
+            libc::EAI_NONAME => "EAI_NONAME",
+            _ => "EAI",
+        }
+    }
 
     /// A name that could not be given a fake address.
     #[must_use]
@@ -178,7 +207,7 @@ impl HostErrno {
     pub const TRY_AGAIN: Self = Self(2);
     /// netdb.h: a failure that asking again does not mend; libc's counterpart of EAI_FAIL.
     pub const NO_RECOVERY: Self = Self(3);
-    /// netdb.h: there is such a name, without what was asked for.
+    /// netdb.h: there is such a name, without what was asked for; libc's counterpart of EAI_NODATA.
     pub const NO_DATA: Self = Self(4);
     /// netdb.h: see errno.
     pub const NETDB_INTERNAL: Self = Self(-1);
@@ -200,6 +229,7 @@ impl HostErrno {
     pub const fn of_eai(eai: Eai) -> Self {
         match eai.0 {
             libc::EAI_NONAME => Self::HOST_NOT_FOUND,
+            libc::EAI_NODATA => Self::NO_DATA,
             libc::EAI_AGAIN => Self::TRY_AGAIN,
             _ => Self::NO_RECOVERY,
         }
@@ -232,6 +262,21 @@ mod tests {
                 "{rep}"
             );
         }
+    }
+
+    /// docs/configuration.md, "Verified names".
+    #[test]
+    fn every_refusal_of_a_question_has_its_eai() {
+        for rep in 1..=255 {
+            let eai = match rep {
+                2 | 7 => None,
+                4 => Some(Eai::NONAME),
+                8 => Some(Eai::NODATA),
+                _ => Some(Eai::AGAIN),
+            };
+            assert_eq!(Eai::of_reply(Rep(rep)), eai, "{rep}");
+        }
+        assert_eq!(HostErrno::of_eai(Eai::NODATA), HostErrno::NO_DATA);
     }
 
     /// A retry loop must not go round because of us.

@@ -23,8 +23,8 @@ mod twins;
 
 pub use candidates::{Candidate, Candidates, DEAD_TIME, SILENCE_LIMIT};
 pub use config::{
-    Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Secret,
-    TablePlace, Variables,
+    Config, ConfigError, Families, Gateway, GatewayHost, Log, LogLevel, LogTarget, Login, Resolve,
+    Secret, TablePlace, Variables,
 };
 pub use connect::{Kind, Relay, Route, SocketFacts, decide, is_local, reached, relay_to};
 pub use direct_names::DirectNames;
@@ -34,7 +34,9 @@ pub use hosts::{HostFamilies, Hosts};
 pub use literal::{Literal, literal};
 pub use negotiate::{Clock, HANDSHAKE_LIMIT, Patience};
 pub use pending::Pending;
-pub use resolve::{Asked, Facts, Plan, Question, Reverse, plan, plan_message, plan_reverse};
+pub use resolve::{
+    Asked, Facts, Plan, Question, Reverse, is_host_name, plan, plan_message, plan_reverse,
+};
 pub use rules::{Action, Place, Protocol, Rule, Rules};
 pub use servers::Servers;
 pub use sockets::{ANSWERED, HELD, Prefix, Registration, Row, Sockets, View};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use fake_dns::Family;
 
-use crate::{Action, Config, Eai, HostFamilies, Rule, literal};
+use crate::{Action, Config, Eai, HostFamilies, Resolve, Rule, is_local, literal};
 
 /// The address family that a look-up asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Question<'a> {
     pub is_v4_mapped: bool,
     /// `AI_ADDRCONFIG`: only families that the host itself has.
     pub is_addrconfig: bool,
+    /// The gateway has been asked about the name, or need not be.
+    pub is_verified: bool,
 }
 
 /// What the host says of itself and of the name in question.
@@ -55,6 +57,8 @@ pub enum Plan {
     PassAs(Family),
     /// With this address of `/etc/hosts`, v4-mapped: libc would ask DNS for a v6 address first.
     Mapped(Ipv4Addr),
+    /// Not before the gateway has been asked whether there is such a name.
+    Verify,
     /// With fake addresses of these families (v6 before v4, DESIGN §2).
     Fake {
         /// A v6 address.
@@ -80,6 +84,8 @@ pub enum Reverse {
     Pass,
     /// From the mapping table: the address is a fake one.
     Table,
+    /// By the gateway.
+    Verify,
     /// There is no name for it: asking DNS would tell the network whom the application talks to.
     Unknown,
 }
@@ -138,6 +144,9 @@ pub fn plan(
     if let Some(plan) = rule.and_then(plan_for_rule) {
         return plan;
     }
+    if config.resolve == Resolve::Verify && !question.is_verified {
+        return Plan::Verify;
+    }
     match question.asked {
         Asked::Only(family) => Plan::Fake {
             v6: family == Family::V6,
@@ -169,6 +178,8 @@ pub fn plan_message(name: &[u8], family: Family, is_own_name: bool, config: &Con
         is_numeric_only: false,
         is_v4_mapped: false,
         is_addrconfig: false,
+        // Nothing may wait here: the program does, for the datagram.
+        is_verified: true,
     };
     let facts = Facts {
         is_own_name,
@@ -182,7 +193,7 @@ pub fn plan_message(name: &[u8], family: Family, is_own_name: bool, config: &Con
             v6: v6 && config.families.v6(),
             v4: v4 && config.families.v4(),
         },
-        plan @ (Plan::Direct { .. } | Plan::Loopback { .. } | Plan::Fail(_)) => plan,
+        plan @ (Plan::Direct { .. } | Plan::Verify | Plan::Loopback { .. } | Plan::Fail(_)) => plan,
     }
 }
 
@@ -194,6 +205,8 @@ pub fn plan_reverse(address: IpAddr, is_fake: bool, is_in_hosts: bool, config: &
         Reverse::Table
     } else if is_in_hosts || config.rules.is_direct(address) {
         Reverse::Pass
+    } else if config.resolve == Resolve::Verify && !config.is_broken && !is_local(address) {
+        Reverse::Verify
     } else {
         Reverse::Unknown
     }
@@ -250,7 +263,7 @@ fn plan_for_literal(question: &Question<'_>) -> Option<Plan> {
         (IpAddr::V4(_), Family::V6) => question.is_v4_mapped,
         (IpAddr::V6(v6), Family::V4) => v6.to_ipv4_mapped().is_some(),
     };
-    if is_libcs || question.is_numeric_only || crate::is_local(literal.address) {
+    if is_libcs || question.is_numeric_only || is_local(literal.address) {
         return Some(Plan::Pass);
     }
     Some(Plan::Fake {
@@ -286,7 +299,8 @@ fn is_localhost(name: &[u8]) -> bool {
 /// Whether the name of a host could look like this at all. What DNS cannot carry (RFC 1035 §2.3.4), or
 /// what libc takes from no name server (`res_hnok`: letters, digits, `-`, `_` and dots, no `-` first),
 /// has no address without the shim either.
-fn is_host_name(name: &[u8]) -> bool {
+#[must_use]
+pub fn is_host_name(name: &[u8]) -> bool {
     let is_allowed = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
     !name.is_empty()
         && name.len() <= NAME_OCTETS
@@ -309,6 +323,7 @@ mod tests {
             is_numeric_only: false,
             is_v4_mapped: false,
             is_addrconfig: false,
+            is_verified: false,
         }
     }
 
@@ -515,6 +530,38 @@ mod tests {
         assert_eq!(ask(Asked::Any, (true, true)), FAKE_BOTH);
         assert_eq!(ask(Asked::Any, (false, false)), FAKE_BOTH);
         assert_eq!(ask(V4, (false, true)), FAKE_V4);
+    }
+
+    /// DESIGN §2: a dead name is seen at look-up. What needs no gateway is not asked about.
+    #[test]
+    fn names_are_verified_where_that_is_configured() {
+        let mut config = Config {
+            resolve: Resolve::Verify,
+            ..Config::default()
+        };
+        config
+            .rules
+            .push(Rule::parse("reject .ads.example").unwrap());
+        let ask =
+            |question: &Question<'_>| plan(question, &Facts::default(), &config, || (true, true));
+        let www = question("www.example", V4);
+        assert_eq!(ask(&www), Plan::Verify);
+        let verified = Question {
+            is_verified: true,
+            ..www
+        };
+        assert_eq!(ask(&verified), FAKE_V4);
+        assert_eq!(ask(&question("2001:db8::1", V4)), FAKE_V4);
+        assert_eq!(ask(&question("192.0.2.1", V4)), Plan::Pass);
+        assert_eq!(ask(&question("a..b", V4)), Plan::Fail(Eai::NONAME));
+        assert_eq!(ask(&question("x.ads.example", V4)), Plan::Fail(Eai::NONAME));
+
+        let reverse = |address: &str, is_fake| {
+            plan_reverse(address.parse().unwrap(), is_fake, false, &config)
+        };
+        assert_eq!(reverse("192.0.2.1", false), Reverse::Verify);
+        assert_eq!(reverse("198.18.0.7", true), Reverse::Table);
+        assert_eq!(reverse("127.0.0.7", false), Reverse::Unknown);
     }
 
     /// "Names ruled direct go to libc"; a rule about names goes before the hosts file, `*` behind it.

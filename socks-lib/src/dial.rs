@@ -14,13 +14,11 @@ use socks_client::{
     Candidate, Clock, Errno, Gateway, Handshake, LogLevel, Patience, Relay, Row, SILENCE_LIMIT,
     Stage,
 };
-use socks_wire::{
-    CLIENT_SCRATCH_OCTETS, ClientHandshake, Cmd, Credentials, Destination, HandshakeError,
-    Progress, Step,
-};
+use socks_wire::{ClientHandshake, Cmd, Destination, HandshakeError, Progress};
 
+use crate::handshake::{Ended, advance, credentials};
 use crate::state::State;
-use crate::sys::io::{self, Moved};
+use crate::sys::io;
 use crate::sys::signals::{self, Blocked};
 use crate::sys::swap;
 
@@ -343,7 +341,10 @@ impl State {
     fn step(&self, call: &mut Call) -> Turn {
         let standing = call.handshake.standing(call.cookie);
         let progress = standing.map_or_else(Progress::default, |standing| standing.progress);
-        match self.advance(call, progress) {
+        let Some(ended) = self.advance(call, progress) else {
+            return self.give_up(call, Errno::NO_ROW, format_args!("the name is lost"));
+        };
+        match ended {
             Ended::Stands(progress) => {
                 call.handshake
                     .save(Stage::Socksified, call.candidate, progress);
@@ -359,7 +360,6 @@ impl State {
                 self.candidates.works(call.candidate);
                 self.give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
-            Ended::Nameless => self.give_up(call, Errno::NO_ROW, format_args!("the name is lost")),
             Ended::Refused(error) => {
                 self.next_or_give_up(call, Errno::of_handshake(error), format_args!("{error}"))
             }
@@ -376,47 +376,17 @@ impl State {
         }
     }
 
+    /// `None` if the table has lost the name, which only somebody who wrote into its file can have done.
     #[inline(never)] // its messages are on the stack only while they are written and read
-    fn advance(&self, call: &Call, progress: Progress) -> Ended {
-        let login = self
-            .gateway_of(call)
-            .and_then(|gateway| gateway.login.as_ref());
-        let credentials =
-            login.and_then(|login| Credentials::new(&login.user, &login.password.0).ok());
+    fn advance(&self, call: &Call, progress: Progress) -> Option<Ended> {
+        let credentials = credentials(self.gateway_of(call));
         let mut destination = call.connection.asked.into();
         if !call.relay.read_destination(&self.table, &mut destination) {
-            return Ended::Nameless;
+            return None;
         }
         let mut handshake =
             ClientHandshake::resume(Cmd::CONNECT, &destination, credentials, progress);
-        // For one message at a time, of either direction.
-        let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
-        loop {
-            let received = match handshake.step(&mut scratch) {
-                Step::Done(_) => return Ended::Stands(handshake.progress()),
-                Step::Send(octets) => match io::send(call.fd, octets) {
-                    Moved::Octets(len) => {
-                        handshake.sent(len);
-                        continue;
-                    }
-                    Moved::Later => return Ended::Wants(libc::POLLOUT, handshake.progress()),
-                    Moved::End => return Ended::Lost(None),
-                    Moved::Failed(errno) => return Ended::Lost(Some(errno)),
-                },
-                Step::Receive(most) => {
-                    let most = most.min(CLIENT_SCRATCH_OCTETS);
-                    match io::receive(call.fd, scratch.get_mut(..most).unwrap_or_default()) {
-                        Moved::Octets(len) => len,
-                        Moved::Later => return Ended::Wants(libc::POLLIN, handshake.progress()),
-                        Moved::End => return Ended::Lost(None),
-                        Moved::Failed(errno) => return Ended::Lost(Some(errno)),
-                    }
-                }
-            };
-            if let Err(error) = handshake.received(scratch.get(..received).unwrap_or_default()) {
-                return Ended::Refused(error);
-            }
-        }
+        Some(advance(call.fd, &mut handshake, |_| ()))
     }
 
     fn wait(&self, call: &mut Call, events: c_short) -> Turn {
@@ -582,19 +552,4 @@ impl Call {
     pub(crate) fn pend(&mut self) {
         (self.is_pending, self.is_blocking) = (true, false);
     }
-}
-
-/// Where a step of the handshake ended.
-#[derive(Debug, Clone, Copy)]
-enum Ended {
-    /// The connection to the destination stands.
-    Stands(Progress),
-    /// Waiting is needed, for this.
-    Wants(c_short, Progress),
-    /// The gateway's word.
-    Refused(HandshakeError),
-    /// The table has lost the name, which only somebody who wrote into its file can have done.
-    Nameless,
-    /// The gateway's end, with the errno if there was one.
-    Lost(Option<Errno>),
 }

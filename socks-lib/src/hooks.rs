@@ -1,5 +1,6 @@
 //! The exported functions, one file for each family: arguments in, the gate, the verdict out.
 
+mod ask;
 pub(crate) mod asynchronous;
 pub(crate) mod bare;
 pub(crate) mod connect;
@@ -10,7 +11,7 @@ pub(crate) mod epoll;
 pub(crate) mod forward;
 pub(crate) mod names;
 pub(crate) mod poll;
-mod question;
+pub(crate) mod question;
 pub(crate) mod remote;
 pub(crate) mod reverse;
 pub(crate) mod select;

@@ -26,9 +26,11 @@
     reason = "a C library: every export and most of libc's interface is unsafe"
 )]
 
+mod ask;
 mod begin;
 mod dial;
 mod enter;
+mod handshake;
 mod hooks;
 mod hosts_file;
 mod log;

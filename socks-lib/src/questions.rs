@@ -149,9 +149,9 @@ impl Names for State {
     fn address(&self, name: &[u8], family: Family) -> Found {
         let plan = plan_message(name, family, Self::is_own_name(name), &self.config);
         match self.carry_out(plan, name) {
-            Answer::Addresses([v6, v4]) => v6.or(v4).map_or(Found::NoAddress, Found::Address),
-            Answer::Fail(Eai::NONAME) => Found::NoName,
-            Answer::Fail(_) | Answer::Pass | Answer::PassAs(_) | Answer::Direct(_) => Found::Failed,
+            Some(Answer::Addresses([v6, v4])) => v6.or(v4).map_or(Found::NoAddress, Found::Address),
+            Some(Answer::Fail(Eai::NONAME)) => Found::NoName,
+            _ => Found::Failed,
         }
     }
 

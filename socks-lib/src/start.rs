@@ -13,6 +13,7 @@ use socks_client::{
     LogLevel, LogTarget, Secret, Sockets, TablePlace, Twins, Variables,
 };
 
+use crate::ask::Mute;
 use crate::hosts_file::HostsFile;
 use crate::log::Sink;
 use crate::next;
@@ -111,6 +112,7 @@ fn build() -> Option<State> {
         config,
         candidates: Candidates::new(candidates),
         table,
+        mute: Mute::default(),
         twins: Twins::new(),
         hosts: HostsFile::new(),
     };

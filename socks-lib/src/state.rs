@@ -10,6 +10,7 @@ use socks_client::{
     Reverse, Sockets, Twins, plan, plan_reverse,
 };
 
+use crate::ask::Mute;
 use crate::hosts_file::HostsFile;
 use crate::log::Sink;
 use crate::sys::memory::Process;
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) direct_names: DirectNames,
     pub(crate) sink: Option<Sink>,
     pub(crate) candidates: Candidates,
+    pub(crate) mute: Mute,
     pub(crate) table: Table,
     pub(crate) sockets: Sockets,
     pub(crate) handshakes: Handshakes,
@@ -54,10 +56,12 @@ pub(crate) enum Answer {
 pub(crate) enum NameOf {
     /// libc's answer.
     Pass,
-    /// This name, from the mapping table.
+    /// This name.
     Name(Name),
     /// There is none.
     Unknown,
+    /// This error.
+    Fail(Eai),
 }
 
 impl State {
@@ -67,8 +71,8 @@ impl State {
         }
     }
 
-    /// Answers a look-up by name (RFC 3089 §3, steps 1 and 2).
-    pub(crate) fn answer(&self, question: &Question<'_>) -> Answer {
+    /// Answers a look-up by name (RFC 3089 §3, steps 1 and 2); `None` if the gateway is to be asked first.
+    pub(crate) fn answer(&self, question: &Question<'_>) -> Option<Answer> {
         let name = question.name.strip_suffix(b".").unwrap_or(question.name);
         // With its dot a name is in no hosts file, and libc would go on to DNS.
         let in_hosts = self
@@ -83,8 +87,10 @@ impl State {
         self.carry_out(plan, question.name)
     }
 
-    pub(crate) fn carry_out(&self, plan: Plan, name: &[u8]) -> Answer {
-        match plan {
+    /// `None` if the gateway is to be asked first.
+    pub(crate) fn carry_out(&self, plan: Plan, name: &[u8]) -> Option<Answer> {
+        Some(match plan {
+            Plan::Verify => return None,
             Plan::Pass => Answer::Pass,
             Plan::Direct { is_by_name } => self.direct(name, is_by_name),
             Plan::PassAs(family) => Answer::PassAs(family),
@@ -99,7 +105,7 @@ impl State {
                 v4: false,
             } => Answer::Addresses([None, None]),
             Plan::Fake { v6, v4 } => self.fake(name, v6, v4),
-        }
+        })
     }
 
     pub(crate) fn is_own_name(name: &[u8]) -> bool {
@@ -159,21 +165,24 @@ impl State {
         }
     }
 
-    /// Answers a look-up by address.
-    pub(crate) fn name_of(&self, address: IpAddr) -> NameOf {
+    /// Answers a look-up by address; `None` if the gateway is to be asked.
+    pub(crate) fn name_of(&self, address: IpAddr) -> Option<NameOf> {
         let is_in_hosts = self
             .hosts
             .read()
             .is_some_and(|hosts| hosts.has_address(address));
         let is_fake = self.table.pool().contains(address);
-        match plan_reverse(address, is_fake, is_in_hosts, &self.config) {
-            Reverse::Pass => NameOf::Pass,
-            Reverse::Table => self
-                .table
-                .lookup(address)
-                .map_or(NameOf::Unknown, NameOf::Name),
-            Reverse::Unknown => NameOf::Unknown,
-        }
+        Some(
+            match plan_reverse(address, is_fake, is_in_hosts, &self.config) {
+                Reverse::Verify => return None,
+                Reverse::Pass => NameOf::Pass,
+                Reverse::Table => self
+                    .table
+                    .lookup(address)
+                    .map_or(NameOf::Unknown, NameOf::Name),
+                Reverse::Unknown => NameOf::Unknown,
+            },
+        )
     }
 
     /// What is known of the application's socket: by its descriptor, or, if it was inherited over exec

@@ -21,6 +21,13 @@ impl Zone {
         self
     }
 
+    /// Adds a name that has no address.
+    #[must_use]
+    pub fn without_address(mut self, name: &str) -> Self {
+        writeln!(self.lines, "txt-record={name},text").unwrap();
+        self
+    }
+
     /// Gives this address for every name there is.
     #[must_use]
     pub fn everything(mut self, address: IpAddr) -> Self {

@@ -22,6 +22,7 @@ struct File {
     range_v4: Option<Spanned<String>>,
     range_v6: Option<Spanned<String>>,
     families: Option<Spanned<String>>,
+    resolve: Option<Spanned<String>>,
     rules: Option<Vec<Spanned<String>>>,
     strict: Option<bool>,
     library: Option<PathBuf>,
@@ -113,6 +114,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Base, LaunchError> {
         ("range-v4", file.range_v4),
         ("range-v6", file.range_v6),
         ("families", file.families),
+        ("resolve", file.resolve),
     ];
     for (key, setting) in flat {
         let Some(At { value, place }) = setting.map(at) else {

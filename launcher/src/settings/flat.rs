@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use fake_dns::Ranges;
 use socks_client::{
-    Config, Families, Gateway, Log, LogLevel, LogTarget, Login, TablePlace, Variables,
+    Config, Families, Gateway, Log, LogLevel, LogTarget, Login, Resolve, TablePlace, Variables,
 };
 
 use crate::error::LaunchError;
@@ -29,6 +29,7 @@ fn is_same(one: &Config, other: &Config) -> bool {
         && one.log == other.log
         && one.ranges == other.ranges
         && one.families == other.families
+        && one.resolve == other.resolve
         && one.rules == other.rules
 }
 
@@ -80,6 +81,9 @@ fn text(config: &Config) -> String {
             Families::Both => "both",
         },
     );
+    if config.resolve == Resolve::Verify {
+        line("resolve", &"verify");
+    }
     for rule in config.rules.iter() {
         line("rule", rule);
     }

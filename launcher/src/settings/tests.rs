@@ -106,6 +106,7 @@ fn all_keys_of_the_file_arrive() {
         range-v4 = "240.0.0.0/8"
         range-v6 = "fd00::/64"
         families = "v6"
+        resolve = "verify"
         rules = ["direct .corp.example", "relay 127.0.0.0/8 tcp"]
         strict = true
         library = "/opt/libsocks6.so"
@@ -124,6 +125,7 @@ fn all_keys_of_the_file_arrive() {
              range-v4 240.0.0.0/8\n\
              range-v6 fd00::/64\n\
              families v6\n\
+             resolve verify\n\
              rule direct .corp.example\n\
              rule relay 127.0.0.0/8 tcp\n"
         )

@@ -65,7 +65,7 @@ fn nonsense_is_refused_without_repeating_a_secret() {
 #[test]
 fn the_flat_file_is_read_and_the_variables_win() {
     let file = "# a comment\n\ngateway 192.0.2.1:1080\nuser alice\npassword  se cret\n\
-                table private\nrange-v4 240.0.0.0/4\nfamilies v4\nlog info,file:/tmp/x\n";
+                table private\nrange-v4 240.0.0.0/4\nfamilies v4\nresolve verify\nlog info,file:/tmp/x\n";
     let config = Config::build(Some(file), &Variables::default()).unwrap();
     assert_eq!(config.gateways[0].to_string(), "192.0.2.1:1080");
     assert_eq!(
@@ -74,6 +74,7 @@ fn the_flat_file_is_read_and_the_variables_win() {
     );
     assert_eq!(config.table, TablePlace::Private);
     assert_eq!(config.families, Families::V4);
+    assert_eq!(config.resolve, Resolve::Verify);
     let variables = Variables {
         gateway: Some("gw.example:1,[2001:db8::1]:2".into()),
         user: Some("bob".into()),
@@ -119,6 +120,7 @@ fn errors_name_their_place() {
             "line 1: expected an absolute path, or `private`",
         ),
         ("families v5", "line 1: expected v4, v6 or both"),
+        ("resolve later", "line 1: expected connect or verify"),
         (
             "rule direct x\nrule permit y",
             "line 2: a rule begins with direct, relay or reject",

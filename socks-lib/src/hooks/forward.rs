@@ -9,6 +9,7 @@ use libc::{addrinfo, hostent};
 use socks_client::{Asked, Eai, HostErrno, Question, literal};
 
 use crate::enter::enter;
+use crate::hooks::ask::answer;
 use crate::next;
 use crate::start;
 use crate::state::Answer;
@@ -74,6 +75,7 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
         is_numeric_only: flags & libc::AI_NUMERICHOST != 0,
         is_v4_mapped: flags & libc::AI_V4MAPPED != 0,
         is_addrconfig: flags & libc::AI_ADDRCONFIG != 0,
+        is_verified: false,
     };
     let is_libcs = start::has_failed() && literal(name).is_some();
     let broken = if is_libcs {
@@ -81,7 +83,7 @@ pub(super) unsafe extern "C-unwind" fn getaddrinfo(
     } else {
         Answer::Fail(Eai::FAIL)
     };
-    match enter(Answer::Pass, broken, |state| state.answer(&question)) {
+    match answer(&question, broken) {
         Answer::Pass => pass(),
         Answer::Direct(slot) => {
             let eai = pass();
@@ -240,9 +242,10 @@ unsafe fn found(name: *const c_char, family: c_int) -> Found {
         is_numeric_only: false,
         is_v4_mapped: false,
         is_addrconfig: false,
+        is_verified: false,
     };
     let broken = Answer::Fail(Eai::FAIL);
-    match enter(Answer::Pass, broken, |state| state.answer(&question)) {
+    match answer(&question, broken) {
         Answer::Pass | Answer::PassAs(_) => Found::Pass,
         Answer::Direct(slot) => Found::Direct(slot),
         Answer::Addresses([v6, v4]) => v6
@@ -351,7 +354,7 @@ impl Reentrant {
 
     /// # Safety
     /// The C contract of gethostbyname_r(3).
-    unsafe fn not_found(self, error: HostErrno) -> c_int {
+    pub(super) unsafe fn not_found(self, error: HostErrno) -> c_int {
         // What glibc returns beside each h_errno.
         let value = if error == HostErrno::TRY_AGAIN {
             libc::EAGAIN

@@ -1,25 +1,18 @@
 //! getnameinfo(3) and gethostbyaddr(3): a fake address has the name that it stands for; any other is
-//! looked up in /etc/hosts alone, since asking DNS would tell the network whom the program talks to.
+//! looked up in /etc/hosts, and at the gateway under `resolve = "verify"`, since asking DNS would tell the network whom the program talks to.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::net::IpAddr;
 use std::ptr;
 
 use libc::{hostent, sockaddr, socklen_t};
 use socks_client::{Eai, HostErrno};
 
-use crate::enter::enter;
+use crate::hooks::ask::name_of;
 use crate::hooks::forward::Reentrant;
 use crate::next;
 use crate::state::NameOf;
 use crate::sys::abi::{self, Given};
 use crate::sys::{errno, hostent as entry};
-
-fn name_of(address: IpAddr) -> NameOf {
-    enter(NameOf::Pass, NameOf::Unknown, |state| {
-        state.name_of(address)
-    })
-}
 
 /// `getnameinfo(3)`.
 ///
@@ -50,6 +43,7 @@ unsafe extern "C-unwind" fn getnameinfo(
     }
     let name = match name_of(address.ip()) {
         NameOf::Pass => return pass(flags),
+        NameOf::Fail(eai) => return eai.0,
         NameOf::Unknown if flags & libc::NI_NAMEREQD != 0 => return Eai::NONAME.0,
         NameOf::Unknown => return pass(flags | libc::NI_NUMERICHOST),
         NameOf::Name(name) => name,
@@ -104,6 +98,10 @@ unsafe extern "C-unwind" fn gethostbyaddr(
         NameOf::Pass => pass(),
         // libc gives the v4 address of a v4-mapped one.
         NameOf::Name(name) => entry::of_process(name.as_bytes(), address.to_canonical()),
+        NameOf::Fail(eai) => {
+            errno::set_host(HostErrno::of_eai(eai));
+            ptr::null_mut()
+        }
         NameOf::Unknown => {
             errno::set_host(HostErrno::HOST_NOT_FOUND);
             ptr::null_mut()
@@ -143,7 +141,8 @@ unsafe extern "C-unwind" fn gethostbyaddr_r(
         match name_of(address) {
             NameOf::Pass => pass(),
             NameOf::Name(name) => room.give(name.as_bytes(), address.to_canonical()),
-            NameOf::Unknown => room.fail(HostErrno::HOST_NOT_FOUND, 0),
+            NameOf::Fail(eai) => room.not_found(HostErrno::of_eai(eai)),
+            NameOf::Unknown => room.not_found(HostErrno::HOST_NOT_FOUND),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -16,6 +16,11 @@ pub(crate) struct File(ManuallyDrop<OwnedFd>);
 impl File {
     pub(crate) fn new(fd: OwnedFd) -> Self {
         Self(ManuallyDrop::new(fd))
+    }
+
+    /// Its number, which somebody else closes.
+    pub(crate) fn into_raw(self) -> i32 {
+        ManuallyDrop::new(self).0.as_raw_fd()
     }
 
     pub(crate) fn open(path: &Path, flags: OFlags) -> Result<Self, Errno> {

@@ -183,6 +183,28 @@ pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
     result.map_err(|error| Errno(error.raw_os_error()))
 }
 
+/// A stream socket of our own that does not block, whose TCP connect has begun. [`close`] it.
+pub(crate) fn stream_towards(to: SocketAddr) -> Result<c_int, Errno> {
+    let family = match to {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+        .map(File::new)
+        .map_err(|error| Errno(error.raw_os_error()))?;
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(Raw::INPROGRESS) => Ok(socket.into_raw()),
+        Err(error) => Err(Errno(error.raw_os_error())),
+    }
+}
+
+/// Closes a descriptor of our own.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: `stream_towards` made it, and its caller closes it once.
+    unsafe { rustix::io::close(fd) };
+}
+
 /// Makes an unconnected socket that does not block look as one does whose connection was refused:
 /// level- and edge-triggered, in every kind of wait, until its error is read. Nobody can listen on port
 /// 0, so the kernel refuses at once; which errno it was in truth is for SO_ERROR's hook to say.
