@@ -287,6 +287,47 @@ static void ignored_signal(const void *arg)
     say_peer(fd);
 }
 
+/* shutdown(2) of a socket that is still connecting ends the attempt. */
+static void shut_midway(const void *arg)
+{
+    WAY;
+    struct target to = target(way, SLOW, ECHO), open = target(way, DUAL, ECHO);
+    int fd = stream(way);
+    non_blocking(fd);
+    say_dial("connect", fd, &to);
+    say_result("bad", shutdown(fd, 77));
+    say_result("shutdown", shutdown(fd, SHUT_WR));
+    say_so_error(fd);
+    say_result("shutdown", shutdown(fd, SHUT_WR));
+    int other = stream(way);
+    non_blocking(other);
+    say_dial("another", other, &open);
+    settle(other);
+    say_result("shutdown", shutdown(other, SHUT_WR));
+}
+
+/* The socket's other number knows no more than its first. */
+static void duplicated_before(const void *arg)
+{
+    WAY;
+    struct target to = target(way, SLOW, ECHO);
+    int fd = stream(way), copy = dup(fd), epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLOUT, .data.fd = 5}, got[4];
+    non_blocking(fd);
+    say_result("add", epoll_ctl(epoll, EPOLL_CTL_ADD, copy, &event));
+    say_dial("connect", fd, &to);
+    say_result("send", send(copy, "early", 5, MSG_NOSIGNAL));
+    say_peer(copy);
+    say("poll %x; ", settle(copy));
+    say_result("wait", epoll_wait(epoll, got, 4, 5000));
+    say("events %x data %d; ", got[0].events, got[0].data.fd);
+    say_peer(copy);
+    say_result("send", send(copy, "ping", 4, MSG_NOSIGNAL));
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    say_result("poll", poll(&poll_fd, 1, 5000));
+    say_received(fd);
+}
+
 void rows_waiting(void)
 {
     static const struct {
@@ -297,6 +338,7 @@ void rows_waiting(void)
         {"epoll", by_epoll}, {"epoll-before", by_epoll_before}, {"select", by_select}, {"slow", slow},
         {"limit", limited}, {"limit-then-done", limited_then_done}, {"interrupted", interrupted},
         {"restarted", restarted}, {"restart-and-limit", restart_and_limit}, {"ignored-signal", ignored_signal},
+        {"shutdown", shut_midway}, {"duplicated-before", duplicated_before},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)
         for (enum way way = V4; way <= MAPPED; way++)

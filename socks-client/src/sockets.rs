@@ -106,6 +106,13 @@ impl Sockets {
         }
     }
 
+    /// `new` has been another number of the socket at `old` for a while, and keeps its own registrations.
+    pub fn named_alike(&self, old: i32, new: i32) {
+        if let (Some(old), Some(new)) = (self.row(old), self.row(new)) {
+            new.become_alike(old);
+        }
+    }
+
     /// The address of the first row, and behind the last: what lies between is no data of a program's.
     #[must_use]
     pub fn addresses(&self) -> core::ops::Range<usize> {
@@ -254,15 +261,20 @@ impl Row {
     }
 
     fn copy(&self, from: &Self) {
+        self.word.store(0, Ordering::Release);
+        // A duplicate is in no epoll set.
+        for [head, _] in &self.registrations {
+            head.store(0, Ordering::Release);
+        }
+        self.become_alike(from);
+    }
+
+    fn become_alike(&self, from: &Self) {
         let load = |word: &AtomicU64| word.load(Ordering::Acquire);
         self.word.store(0, Ordering::Release);
         self.cookie.store(load(&from.cookie), Ordering::Release);
         for (to, from) in self.asked.iter().zip(&from.asked) {
             to.store(load(from), Ordering::Release);
-        }
-        // A duplicate is in no epoll set.
-        for [head, _] in &self.registrations {
-            head.store(0, Ordering::Release);
         }
         self.word.store(load(&from.word), Ordering::Release);
     }

@@ -130,6 +130,7 @@ impl State {
             let driven = self.drive(&mut call, Event::Begin);
             if let Driven::Wants(events, _) = driven {
                 self.mark(call.row, fd, events);
+                self.pend_duplicates(fd, call.cookie);
             } else {
                 PENDING.remove(fd);
             }

@@ -10,7 +10,7 @@
 //! | `getnameinfo`, `gethostbyaddr`, `gethostbyaddr_r` | [`hooks::reverse`] |
 //! | `res_query` and its family | [`hooks::dns`] |
 //! | `rcmd`, `rexec`, `ruserok` and their relatives, `gethostid` | [`hooks::remote`] |
-//! | `connect`, `__connect` | [`hooks::connect`] |
+//! | `connect`, `__connect`, `shutdown` | [`hooks::connect`] |
 //! | `sendto`, `sendmsg`, `sendmmsg` | [`hooks::datagram`] |
 //! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
 //! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |

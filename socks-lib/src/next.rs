@@ -135,5 +135,6 @@ functions! {
     DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;
     FCNTL c"fcntl" (c_int, c_int, usize) -> c_int;
     FCNTL64 c"fcntl64" (c_int, c_int, usize) -> c_int;
+    SHUTDOWN c"shutdown" (c_int, c_int) -> c_int;
     SYSCALL c"syscall" (c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
 }

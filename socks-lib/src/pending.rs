@@ -15,7 +15,7 @@ use socks_client::{Errno, Handshake, Pending, Registration, Row, Stage, View};
 
 use crate::dial::{Call, Driven, Event, Locked};
 use crate::state::State;
-use crate::sys::io;
+use crate::sys::{io, swap};
 
 /// The descriptors of this process whose handshakes are under way. One load of it is all that a wait, a
 /// read or a write of a program with nothing pending costs.
@@ -24,6 +24,9 @@ pub(crate) static PENDING: Pending = Pending::new();
 /// The descriptors whose handshakes have failed while nobody was in connect(), and of which nobody has
 /// asked the errno yet.
 pub(crate) static FAILED: Pending = Pending::new();
+
+/// The descriptors that were a part of a dup(2), for all that is known: what connects later may have another number.
+pub(crate) static DUPLICATED: Pending = Pending::new();
 
 /// The marker without a handshake that a wait has last seen, and how often.
 #[derive(Debug, Default)]
@@ -119,6 +122,24 @@ impl State {
         }
     }
 
+    /// Numbers that the socket was given before its connect() are in mid-handshake as well.
+    pub(crate) fn pend_duplicates(&self, fd: c_int, cookie: u64) {
+        if !DUPLICATED.has(fd) {
+            return;
+        }
+        let mut is_alone = true;
+        swap::for_each_duplicate(cookie, |other| {
+            if other != fd {
+                is_alone = false;
+                self.sockets.named_alike(fd, other);
+                let _room = PENDING.insert(other);
+            }
+        });
+        if is_alone {
+            DUPLICATED.remove(fd);
+        }
+    }
+
     /// connect() ends and the handshake does not: from now on the program's waits drive it.
     pub(crate) fn pend(&self, call: &Call) {
         if !PENDING.has(call.fd) && PENDING.insert(call.fd) {
@@ -128,6 +149,7 @@ impl State {
                 POLLIN
             };
             self.mark(call.row, call.fd, events);
+            self.pend_duplicates(call.fd, call.cookie);
         }
     }
 

@@ -9,6 +9,7 @@ use socks_client::{Errno, is_local};
 use crate::dial::{Event, Start, Turn};
 use crate::enter::enter;
 use crate::next;
+use crate::pending::{Needs, PENDING};
 use crate::start;
 use crate::state::State;
 use crate::sys::abi::{self, Given, Sockaddr};
@@ -45,6 +46,20 @@ unsafe extern "C-unwind" fn connect(fd: c_int, addr: *const sockaddr, len: sockl
 unsafe extern "C-unwind" fn __connect(fd: c_int, addr: *const sockaddr, len: socklen_t) -> c_int {
     // SAFETY: our caller's contract, passed on.
     unsafe { connect(fd, addr, len) }
+}
+
+/// `shutdown(2)`: async-signal-safe. Of a socket that is still connecting it ends the attempt, as the kernel's does.
+///
+/// # Safety
+/// The C contract.
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn shutdown(fd: c_int, how: c_int) -> c_int {
+    let is_how = (libc::SHUT_RD..=libc::SHUT_RDWR).contains(&how);
+    if PENDING.is_any() && is_how && enter(false, false, |state| state.break_off(fd)) {
+        return 0;
+    }
+    // SAFETY: the application's own arguments.
+    unsafe { next::SHUTDOWN.get()(fd, how) }
 }
 
 /// Connects `fd` to `asked` through the gateway; `None` if that is libc's business. Nothing in here has
@@ -115,6 +130,16 @@ pub(crate) fn dial(fd: c_int, asked: SocketAddr) -> Option<Result<(), Errno>> {
 }
 
 impl State {
+    /// The kernel's socket is an unconnected one again, with ECONNRESET in SO_ERROR; false if there is no handshake to end.
+    fn break_off(&self, fd: c_int) -> bool {
+        if self.drive_pending(fd) == Needs::Nothing {
+            return false;
+        }
+        self.forget(fd);
+        io::disconnect(fd);
+        true
+    }
+
     /// connect(2) with AF_UNSPEC dissolves the association: the socket is a plain one again.
     fn forget(&self, fd: c_int) {
         let Some(cookie) = io::cookie(fd) else { return };

@@ -8,7 +8,7 @@ use std::ffi::c_int;
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::{FAILED, PENDING};
+use crate::pending::{DUPLICATED, FAILED, PENDING};
 use crate::sys::errno;
 
 redhook::hook! {
@@ -104,6 +104,7 @@ unsafe extern "C-unwind" fn __close(fd: c_int) -> c_int {
 /// A vfork child's descriptors are its own and its memory is not: there the rows stay as they are.
 fn duplicated(old: c_int, new: c_int) -> c_int {
     if new >= 0 && new != old {
+        let _room = DUPLICATED.insert(old) && DUPLICATED.insert(new);
         let kept = errno::get();
         enter((), (), |state| {
             let is_known = state.sockets.is_known(old) || PENDING.has(new);

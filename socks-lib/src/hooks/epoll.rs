@@ -169,17 +169,22 @@ unsafe extern "C-unwind" fn epoll_pwait2(
     };
     // SAFETY: our caller's contract: null or valid.
     let limit = unsafe { timeout.as_ref() }.map(wait::duration).transpose();
-    let Ok(limit) = limit.ok().filter(|_| PENDING.was_any()).ok_or(()) else {
-        // SAFETY: the application's own arguments.
-        let ready = unsafe { next::EPOLL_PWAIT2.get()(set, events, most, timeout, mask) };
-        if !PENDING.was_any() {
-            return ready;
-        }
+    let deadline = limit.map(Deadline::after);
+    match deadline {
         // SAFETY: our caller's contract.
-        return unsafe { filtered(set, events, ready, Deadline::after(None), wait) };
-    };
-    // SAFETY: our caller's contract.
-    unsafe { driven(set, events, Deadline::after(limit), wait) }
+        Ok(deadline) if PENDING.was_any() => unsafe { driven(set, events, deadline, wait) },
+        deadline => {
+            // SAFETY: the application's own arguments.
+            let ready = unsafe { next::EPOLL_PWAIT2.get()(set, events, most, timeout, mask) };
+            match deadline {
+                // SAFETY: our caller's contract.
+                Ok(deadline) if PENDING.was_any() => unsafe {
+                    filtered(set, events, ready, deadline, wait)
+                },
+                _ => ready,
+            }
+        }
+    }
 }
 
 /// # Safety

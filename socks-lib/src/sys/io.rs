@@ -164,9 +164,14 @@ pub(crate) fn take_error(fd: c_int) -> Result<(), Errno> {
 
 /// Makes a connected socket an unconnected one, as it was before connect().
 pub(crate) fn dissolve(fd: c_int) {
-    let _was_not = with(fd, |fd| rustix::net::connect_unspec(fd));
+    disconnect(fd);
     // The kernel leaves ECONNRESET behind (tcp_disconnect); the application did nothing to be reset.
     let _reset = take_error(fd);
+}
+
+/// The same, with what the kernel leaves behind.
+pub(crate) fn disconnect(fd: c_int) {
+    let _was_not = with(fd, |fd| rustix::net::connect_unspec(fd));
 }
 
 /// A TCP connect that does not wait, whatever the socket: one that blocks is driven here too, after EINTR.
