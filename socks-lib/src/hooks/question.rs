@@ -48,6 +48,7 @@ pub(crate) unsafe fn ask(fd: c_int, server: SocketAddr, sent: Sent) -> ssize_t {
 ///
 /// # Safety
 /// What is `sent` is readable.
+#[inline(never)] // its message is on the stack only while it is read
 pub(crate) unsafe fn ask_in_stream(fd: c_int, sent: Sent) -> Option<ssize_t> {
     let is_one = !matches!(sent, Sent::Nothing)
         && enter(false, false, |state| state.is_stream_of_questions(fd));
