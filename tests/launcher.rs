@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use testkit::{Ending, Families, Namespace, Origin, Outcome, SERVER, Topology, artefacts, until};
+use testkit::{
+    Ending, Families, Namespace, Origin, Outcome, SERVER, Topology, artefacts, c_program_with,
+    until,
+};
 
 fn socks6() -> String {
     artefacts().launcher.display().to_string()
@@ -109,6 +112,67 @@ fn run_without_a_gateway_has_a_private_one_for_as_long_as_it_lives() {
     let strict = on_dual_stack(&["--strict", "--", "/usr/bin/curl", "-sS", SERVER]);
     assert_eq!(strict.ending, Ending::Exit(125), "{strict}");
     assert_eq!(strict.stdout(), "");
+}
+
+/// `socks6 audit --help`: "what it did: names, connections, and what escaped the shim", and it ends as the command does.
+#[test]
+fn audit_lists_what_a_run_did_and_what_escaped() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let _gateway = topology.start_gateway();
+    // A static program makes its own system calls.
+    let escape = c_program_with("victims/connect", &["-static"])
+        .display()
+        .to_string();
+    let script = format!(
+        "curl -sS http://{SERVER}/ >/dev/null; curl -s http://{SERVER}:81/; curl -s http://127.0.0.1:9/\n\
+         curl -s http://x.ads.example/; {escape} 203.0.113.5 443 >/dev/null; exit 7"
+    );
+    let launcher = socks6();
+    let run = |script: &str| {
+        let options = [
+            "--gateway",
+            "192.0.2.1:1080",
+            "--table",
+            "private",
+            "--rule",
+            "reject .ads.example",
+        ];
+        let argv = [
+            &[&*launcher, "audit"],
+            &options[..],
+            &["--", "/bin/sh", "-c", script],
+        ]
+        .concat();
+        topology.victim(argv).run()
+    };
+    let outcome = run(&script);
+    assert_eq!(outcome.ending, Ending::Exit(7), "{outcome}");
+    let said = &outcome.stderr;
+    for line in [
+        "relayed  connect server.example:80 fake ",
+        "via 192.0.2.1:1080: ok\n",
+        "failed   connect server.example:81 fake ",
+        ": ECONNREFUSED (",
+        "direct   connect 127.0.0.1:9 by ",
+        "refused  name x.ads.example: rejected\n",
+        "ESCAPED  connect 203.0.113.5:443 by ",
+    ] {
+        assert!(said.contains(line), "{line}: {outcome}");
+    }
+    assert!(
+        said.contains(" 1 relayed") && said.contains(" 1 ESCAPED"),
+        "{outcome}"
+    );
+
+    let outcome = run(&format!(
+        "curl -sS http://{SERVER}/ >/dev/null; kill -TERM $$"
+    ));
+    assert_eq!(outcome.ending, Ending::Signal(15), "{outcome}");
+    assert!(outcome.stderr.contains(" 0 ESCAPED"), "{outcome}");
 }
 
 /// The pids of the programs of this name in a namespace.

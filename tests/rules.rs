@@ -65,8 +65,9 @@ fn names_are_direct_relayed_or_rejected_by_their_rules() {
     assert!(!gateway.log().contains("corp.example"), "{}", gateway.log());
     for line in [
         "name www.corp.example: direct",
-        "connect 203.0.113.66:80: direct",
-        "connect 203.0.113.66:25: refused: EACCES",
+        "name x.ads.example: rejected",
+        "connect www.corp.example:80 address 203.0.113.66: direct",
+        "connect mail.corp.example:25 address 203.0.113.66: refused: EACCES",
     ] {
         assert!(shim.log().contains(line), "{line}: {}", shim.log());
     }

@@ -18,6 +18,11 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     Run(RunArgs),
     Shell(ShellArgs),
+    /// Run a command and say what it did: names, connections, and what escaped the shim.
+    ///
+    /// strace(1) is needed for the kernel's view. The exit status is the command's own.
+    #[command(long_about = None)]
+    Audit(RunArgs),
     Check(CheckArgs),
     Table(TableArgs),
     #[command(hide = true)]

@@ -20,8 +20,11 @@ pub(crate) enum LaunchError {
     #[error("{}: {}", path.display(), words(cause))]
     File { path: PathBuf, cause: io::Error },
 
-    #[error("no gateway is configured, and --strict forbids to start a private one")]
-    NoGateway,
+    #[error("no gateway is configured, and {0}")]
+    NoGateway(&'static str),
+
+    #[error("an audit needs strace(1), which is not found")]
+    NoTracer,
 
     #[error("--strict: {0}")]
     Strict(String),
@@ -64,7 +67,8 @@ impl LaunchError {
             Self::NotExecutable { .. } => NOT_EXECUTABLE,
             Self::Setting { .. }
             | Self::File { .. }
-            | Self::NoGateway
+            | Self::NoGateway(_)
+            | Self::NoTracer
             | Self::Strict(_)
             | Self::OutOfReach { .. }
             | Self::Library(_)

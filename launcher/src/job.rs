@@ -19,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) arguments: Vec<OsString>,
     /// LD_PRELOAD.
     pub(crate) preload: OsString,
+    /// Variables that it must not see.
+    pub(crate) without: Vec<&'static str>,
 }
 
 impl Job {
@@ -35,6 +37,7 @@ impl Job {
                 arg0: command.to_owned(),
                 arguments,
                 preload,
+                without: Vec::new(),
             };
         }
         let script = std::iter::once(program.path.into_os_string());
@@ -43,6 +46,7 @@ impl Job {
             arg0: "/bin/sh".into(),
             arguments: script.chain(arguments).collect(),
             preload,
+            without: Vec::new(),
         }
     }
 
@@ -50,7 +54,8 @@ impl Job {
     pub(crate) fn command(&self, flat: &Path) -> Command {
         let mut command = Command::new(&self.path);
         command.arg0(&self.arg0).args(&self.arguments);
-        for variable in settings::VARIABLES.into_iter().chain([outer::MARK]) {
+        let ours = settings::VARIABLES.into_iter().chain([outer::MARK]);
+        for variable in ours.chain(self.without.iter().copied()) {
             command.env_remove(variable);
         }
         command
@@ -59,12 +64,8 @@ impl Job {
         command
     }
 
-    /// Becomes the command, `without` these variables. Comes back only if that fails.
-    pub(crate) fn execute(&self, flat: &Path, without: &[&str]) -> LaunchError {
-        let mut command = self.command(flat);
-        for variable in without {
-            command.env_remove(variable);
-        }
-        LaunchError::of_exec(self.path.clone(), command.exec())
+    /// Becomes the command. Comes back only if that fails.
+    pub(crate) fn execute(&self, flat: &Path) -> LaunchError {
+        LaunchError::of_exec(self.path.clone(), self.command(flat).exec())
     }
 }

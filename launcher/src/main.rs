@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod audit;
 mod beside;
 mod check;
 mod elf;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Shell(args) => run::shell(&args),
         Command::Check(args) => check::check(&args),
+        Command::Audit(args) => audit::audit(&args),
         Command::Table(args) => table::table(&args),
         Command::Supervise(args) => private::supervise(args),
         Command::Keep(args) => private::keep(&args),

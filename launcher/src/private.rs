@@ -21,6 +21,7 @@ mod keeper;
 mod message;
 mod supervisor;
 
+pub(crate) use front::die_of;
 pub(crate) use keeper::{bound, keep};
 pub(crate) use supervisor::supervise;
 
@@ -107,7 +108,12 @@ pub(crate) fn run(
 /// Makes nothing of what is sent to everybody when a service is to end: whoever takes care of the
 /// others ends with the last of them.
 fn outlive_signals() {
-    for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
+    outlive(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+}
+
+/// Makes nothing of these signals; children have their default actions.
+pub(crate) fn outlive(signals: &[i32]) {
+    for signal in not_ignored(signals) {
         let _registered = flag::register(signal, Arc::default());
     }
 }

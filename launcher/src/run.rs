@@ -1,7 +1,7 @@
 //! `socks6 run` and `socks6 shell`.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use crate::args::{HowArgs, RunArgs, ShellArgs};
@@ -22,9 +22,7 @@ use crate::strict;
 /// # Errors
 /// Whatever keeps it from being run.
 pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, LaunchError> {
-    let (command, arguments) = args.command.split_first().unzip();
-    let command = command.map(OsString::as_os_str).unwrap_or_default();
-    launch(&args.how, command, arguments.unwrap_or_default(), |_| {})
+    launch(&args.how, &args.command, |_| {})
 }
 
 /// Runs the user's shell, and says so: nothing else would tell it from the one outside.
@@ -34,7 +32,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<ExitCode, LaunchError> {
 pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode, LaunchError> {
     let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty());
     let shell = shell.unwrap_or_else(|| "/bin/sh".into());
-    launch(&args.how, &shell, &[], |gateway| {
+    launch(&args.how, std::slice::from_ref(&shell), |gateway| {
         say(format_args!(
             "{} under the shim, gateway {gateway}; exit ends it",
             shell.display()
@@ -44,11 +42,38 @@ pub(crate) fn shell(args: &ShellArgs) -> Result<ExitCode, LaunchError> {
 
 fn launch(
     how: &HowArgs,
-    command: &OsStr,
-    arguments: &[OsString],
+    command: &[OsString],
     announce: impl FnOnce(&str),
 ) -> Result<ExitCode, LaunchError> {
     let settings = Settings::load(&how.settings)?;
+    let (job, is_strict) = prepare(how, &settings, command)?;
+    if !settings.config.gateways.is_empty() {
+        let flat = RuntimeDir::open()?.keep_config(&settings.flat()?)?;
+        announce(&settings.gateways_as_named.join(", "));
+        if is_strict {
+            strict::without_io_uring()?;
+        }
+        return Err(job.execute(&flat));
+    }
+    if is_strict {
+        return Err(LaunchError::NoGateway(
+            "--strict forbids to start a private one",
+        ));
+    }
+    private::run(&job, settings, announce)
+}
+
+/// The command with all that makes it run under the shim, and whether the run is a strict one.
+///
+/// # Errors
+/// If it is not found, or out of reach; or if there is no shim.
+pub(crate) fn prepare(
+    how: &HowArgs,
+    settings: &Settings,
+    command: &[OsString],
+) -> Result<(Job, bool), LaunchError> {
+    let (command, arguments) = command.split_first().unzip();
+    let command = command.map(OsString::as_os_str).unwrap_or_default();
     let is_strict = how.strict || settings.is_strict;
     let program = Program::find(command)?;
     let library = Library::find(settings.library.as_deref())?;
@@ -67,18 +92,7 @@ fn launch(
             preload = present;
         }
     }
-    let job = Job::new(program, command, arguments, preload);
-
-    if !settings.config.gateways.is_empty() {
-        let flat = RuntimeDir::open()?.keep_config(&settings.flat()?)?;
-        announce(&settings.gateways_as_named.join(", "));
-        if is_strict {
-            strict::without_io_uring()?;
-        }
-        return Err(job.execute(&flat, &settings.taken));
-    }
-    if is_strict {
-        return Err(LaunchError::NoGateway);
-    }
-    private::run(&job, settings, announce)
+    let mut job = Job::new(program, command, arguments.unwrap_or_default(), preload);
+    job.without.clone_from(&settings.taken);
+    Ok((job, is_strict))
 }

@@ -13,7 +13,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use socks_client::{Config, Gateway, GatewayHost, Rule, Secret, Variables};
+use socks_client::{
+    Config, Gateway, GatewayHost, Log, LogLevel, LogTarget, Rule, Secret, Variables,
+};
 
 use crate::args::SettingsArgs;
 use crate::error::LaunchError;
@@ -129,6 +131,14 @@ impl Settings {
             library,
             source: base.source,
         })
+    }
+
+    /// Whatever the user wanted logged.
+    pub(crate) fn log_everything_to(&mut self, path: &Path) {
+        self.config.log = Some(Log {
+            level: LogLevel::Debug,
+            target: LogTarget::File(path.to_owned()),
+        });
     }
 
     /// The flat file for the shim.

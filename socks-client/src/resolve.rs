@@ -73,6 +73,8 @@ pub enum Plan {
         /// `127.0.0.1`
         v4: bool,
     },
+    /// With the error of a name that does not exist: a rule rejects it.
+    Reject,
     /// With this error, known without asking anybody.
     Fail(Eai),
 }
@@ -193,7 +195,11 @@ pub fn plan_message(name: &[u8], family: Family, is_own_name: bool, config: &Con
             v6: v6 && config.families.v6(),
             v4: v4 && config.families.v4(),
         },
-        plan @ (Plan::Direct { .. } | Plan::Verify | Plan::Loopback { .. } | Plan::Fail(_)) => plan,
+        plan @ (Plan::Direct { .. }
+        | Plan::Verify
+        | Plan::Loopback { .. }
+        | Plan::Reject
+        | Plan::Fail(_)) => plan,
     }
 }
 
@@ -219,7 +225,7 @@ fn plan_for_rule(rule: &Rule) -> Option<Plan> {
         Action::Direct => Some(Plan::Direct {
             is_by_name: rule.is_by_name(),
         }),
-        Action::Reject => Some(Plan::Fail(Eai::NONAME)),
+        Action::Reject => Some(Plan::Reject),
         Action::Relay => None,
     }
 }
@@ -554,7 +560,7 @@ mod tests {
         assert_eq!(ask(&question("2001:db8::1", V4)), FAKE_V4);
         assert_eq!(ask(&question("192.0.2.1", V4)), Plan::Pass);
         assert_eq!(ask(&question("a..b", V4)), Plan::Fail(Eai::NONAME));
-        assert_eq!(ask(&question("x.ads.example", V4)), Plan::Fail(Eai::NONAME));
+        assert_eq!(ask(&question("x.ads.example", V4)), Plan::Reject);
 
         let reverse = |address: &str, is_fake| {
             plan_reverse(address.parse().unwrap(), is_fake, false, &config)
@@ -586,9 +592,9 @@ mod tests {
         let direct = Plan::Direct { is_by_name: true };
         assert_eq!(ask("Host.Corp.example.", nowhere), direct);
         assert_eq!(ask("host.corp.example", in_hosts), direct);
-        assert_eq!(ask("x.ads.example", in_hosts), Plan::Fail(Eai::NONAME));
+        assert_eq!(ask("x.ads.example", in_hosts), Plan::Reject);
         assert_eq!(ask("printer", in_hosts), Plan::Pass);
-        assert_eq!(ask("www.example", nowhere), Plan::Fail(Eai::NONAME));
+        assert_eq!(ask("www.example", nowhere), Plan::Reject);
         let loopback = Plan::Loopback {
             v6: false,
             v4: true,

@@ -63,14 +63,12 @@ impl State {
                 if let Some(row) = row.filter(is_held) {
                     row.clear();
                 }
-                self.log(LogLevel::Debug, format_args!("connect {asked}: direct"));
+                self.log_route(LogLevel::Debug, "connect", asked, format_args!("direct"));
                 return Start::Pass;
             }
             Route::Refuse(errno) => {
-                self.log(
-                    LogLevel::Warn,
-                    format_args!("connect {asked}: refused: {}", errno.name()),
-                );
+                let refused = format_args!("refused: {}", errno.name());
+                self.log_route(LogLevel::Warn, "connect", asked, refused);
                 return Start::Fail(errno);
             }
             Route::Hold => return self.hold(fd, facts, row, asked, HELD),
@@ -91,6 +89,8 @@ impl State {
             .slot
             .and_then(|slot| self.twins.take(slot, asked.port(), family, now));
         if let Some(errno) = twin {
+            let result = format_args!("{}, as its twin a moment ago", errno.name());
+            self.log_route(LogLevel::Info, "connect", asked, result);
             return Start::Fail(errno);
         }
         // As getpeername(2) gives it: without flow information, and a scope is link-local's.

@@ -11,7 +11,7 @@ use std::ffi::{c_int, c_short};
 use libc::{POLLIN, POLLOUT, epoll_event};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::BorrowedFd;
-use socks_client::{Errno, Handshake, Pending, Registration, Row, Stage, View};
+use socks_client::{Errno, Handshake, LogLevel, Pending, Registration, Row, Stage, View};
 
 use crate::dial::{Call, Driven, Event, Locked};
 use crate::state::State;
@@ -373,6 +373,12 @@ impl State {
             && !has_other
             && standing.began.0 > self.process.last_fork()
         {
+            if let (true, Some(view)) = (standing.stage.is_under_way(), row.view(cookie)) {
+                let asked = view.connection.asked;
+                let took = io::now().0.saturating_sub(standing.began.0);
+                let result = format_args!("closed by the program after {took} ms");
+                self.log_route(LogLevel::Info, "connect", asked, result);
+            }
             handshake.end();
         }
     }

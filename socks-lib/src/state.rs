@@ -95,6 +95,11 @@ impl State {
             Plan::Direct { is_by_name } => self.direct(name, is_by_name),
             Plan::PassAs(family) => Answer::PassAs(family),
             Plan::Fail(eai) => Answer::Fail(eai),
+            Plan::Reject => {
+                let name = name.escape_ascii();
+                self.log(LogLevel::Warn, format_args!("name {name}: rejected"));
+                Answer::Fail(Eai::NONAME)
+            }
             Plan::Mapped(v4) => Answer::Addresses([Some(v4.to_ipv6_mapped().into()), None]),
             Plan::Loopback { v6, v4 } => Answer::Addresses([
                 v6.then_some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
@@ -127,8 +132,40 @@ impl State {
             .map_or(Answer::Pass, Answer::Direct)
     }
 
+    /// Logs what becomes of a connect(), or of a datagram, that is not relayed.
+    #[cold]
+    #[inline(never)] // the name is on the stack only when it is needed
+    pub(crate) fn log_route(
+        &self,
+        level: LogLevel,
+        what: &str,
+        asked: SocketAddr,
+        result: fmt::Arguments<'_>,
+    ) {
+        if self.sink.is_none() {
+            return;
+        }
+        let (address, port) = (asked.ip(), asked.port());
+        let is_fake = self.table.pool().contains(address);
+        let slot = self.direct_names.slot_of(address);
+        let of_slot = || Some(self.table.pool().address(slot?, Family::V4));
+        let named = if is_fake { Some(address) } else { of_slot() };
+        let kind = if is_fake { "fake" } else { "address" };
+        match named.and_then(|address| self.table.lookup(address)) {
+            Some(name) => self.log(
+                level,
+                format_args!("{what} {name}:{port} {kind} {address}: {result}"),
+            ),
+            None => self.log(level, format_args!("{what} {asked}: {result}")),
+        }
+    }
+
     /// An address that libc has given for the name of `slot`, which is ruled direct.
     pub(crate) fn note_direct(&self, address: IpAddr, slot: u32) {
+        self.log(
+            LogLevel::Debug,
+            format_args!("address {address}: of a name that is direct"),
+        );
         if !self.direct_names.note(address, slot) {
             self.log(
                 LogLevel::Error,

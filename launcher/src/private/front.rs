@@ -104,7 +104,7 @@ fn concerns_us_alone(origin: &Origin) -> bool {
 }
 
 /// As the command died, so that our parent sees it.
-fn die_of(signal: i32) -> ExitCode {
+pub(crate) fn die_of(signal: i32) -> ExitCode {
     // The command has left its core already.
     let _limited = setrlimit(
         Resource::Core,

@@ -42,6 +42,7 @@ pub(crate) fn supervise(args: SuperviseArgs) -> Result<ExitCode, LaunchError> {
         arg0: args.arg0,
         arguments: args.arguments,
         preload: args.preload,
+        without: Vec::new(),
     };
     outlive_signals();
     let mut command = job.command(&args.config);

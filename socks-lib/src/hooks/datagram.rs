@@ -195,18 +195,15 @@ impl State {
                     kind: facts.kind,
                     is_v6only: abi::is_mapped(to) && io::is_v6only(fd),
                 };
-                match decide(facts, to, &self.config, &self.table, &self.direct_names) {
-                    Route::Refuse(errno) => {
-                        self.log(
-                            LogLevel::Warn,
-                            format_args!("datagram to {to}: {}", errno.name()),
-                        );
-                        Addressed::Fail(errno)
-                    }
-                    Route::Answer => Addressed::Question(to),
-                    Route::Hold => Addressed::Fail(Errno::FAIL_CLOSED),
-                    Route::Direct | Route::Relay(_) => Addressed::Pass,
-                }
+                let errno = match decide(facts, to, &self.config, &self.table, &self.direct_names) {
+                    Route::Refuse(errno) => errno,
+                    Route::Hold => Errno::FAIL_CLOSED,
+                    Route::Answer => return Addressed::Question(to),
+                    Route::Direct | Route::Relay(_) => return Addressed::Pass,
+                };
+                let refused = format_args!("refused: {}", errno.name());
+                self.log_route(LogLevel::Warn, "datagram", to, refused);
+                Addressed::Fail(errno)
             }
         }
     }

@@ -1,0 +1,116 @@
+//! `socks6 audit`: a run of a command, and then what it did: names and connections as the shim's log has
+//! them, and beside them the kernel's view, by strace(1), which shows what went past the shim.
+
+mod seen;
+mod trace;
+
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use signal_hook::consts::signal::{SIGINT, SIGQUIT};
+
+use crate::args::RunArgs;
+use crate::error::LaunchError;
+use crate::job::Job;
+use crate::private::{die_of, outlive};
+use crate::run::prepare;
+use crate::runtime_dir::{RuntimeDir, write_secret};
+use crate::say::say;
+use crate::settings::Settings;
+use crate::strict;
+
+use seen::Seen;
+
+const TRACER: &str = "strace";
+/// Every system call that names a destination; of what is sent nothing is kept.
+const TRACE: [&str; 9] = [
+    "--follow-forks",
+    "--quiet=all",
+    "--decode-pids=comm",
+    "--seccomp-bpf",
+    "--trace=connect,sendto,sendmsg,sendmmsg",
+    "--signal=none",
+    "--string-limit=0",
+    "--interruptible=never",
+    "--output",
+];
+
+/// Runs the command under the shim and strace, waits for the last of its processes, and says on stderr
+/// what they did. Ends as the command does.
+///
+/// # Errors
+/// Whatever keeps it from being run.
+pub(crate) fn audit(args: &RunArgs) -> Result<ExitCode, LaunchError> {
+    let mut settings = Settings::load(&args.how.settings)?;
+    if settings.config.gateways.is_empty() {
+        return Err(LaunchError::NoGateway("an audit starts none of its own"));
+    }
+    let (job, is_strict) = prepare(&args.how, &settings, &args.command)?;
+    let folder = RuntimeDir::open()?.run_folder()?;
+    if is_strict {
+        strict::without_io_uring()?;
+    }
+    let ran = run(&job, &mut settings, &folder);
+    // Whatever came of it.
+    let _removed = fs::remove_dir_all(&folder);
+    let (status, seen) = ran?;
+    for line in seen.lines() {
+        say(line);
+    }
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from),
+        (None, Some(signal)) => die_of(signal),
+        (None, None) => ExitCode::FAILURE,
+    })
+}
+
+fn run(
+    job: &Job,
+    settings: &mut Settings,
+    folder: &Path,
+) -> Result<(ExitStatus, Seen), LaunchError> {
+    let [log, trace, flat] = ["log", "trace", "shim.conf"].map(|name| folder.join(name));
+    settings.log_everything_to(&log);
+    write_secret(&flat, &settings.flat()?).map_err(LaunchError::file(&flat))?;
+    // The terminal's Ctrl-C is for the command.
+    outlive(&[SIGINT, SIGQUIT]);
+    let status = tracer(&job.command(&flat), &trace)
+        .status()
+        .map_err(|cause| match cause.kind() {
+            io::ErrorKind::NotFound => LaunchError::NoTracer,
+            _ => LaunchError::of_exec(TRACER.into(), cause),
+        })?;
+    let seen = Seen::new(&settings.config, &read(&log)?, &read(&trace)?);
+    Ok((status, seen))
+}
+
+/// The command under strace. What the shim needs is for the command alone.
+fn tracer(command: &Command, trace: &Path) -> Command {
+    let mut tracer = Command::new(TRACER);
+    tracer.args(TRACE).arg(trace);
+    for (name, value) in command.get_envs() {
+        let mut word = name.to_owned();
+        if let Some(value) = value {
+            word.push("=");
+            word.push(value);
+        }
+        tracer.arg("--env").arg(word);
+    }
+    tracer
+        .arg("--")
+        .arg(command.get_program())
+        .args(command.get_args());
+    tracer
+}
+
+/// What is not there says nothing: a command that names nobody writes nothing.
+fn read(path: &Path) -> Result<String, LaunchError> {
+    match fs::read(path) {
+        Ok(octets) => Ok(String::from_utf8_lossy(&octets).into_owned()),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(cause) => Err(LaunchError::file(path)(cause)),
+    }
+}
