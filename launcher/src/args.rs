@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Audit(RunArgs),
     Check(CheckArgs),
     Table(TableArgs),
+    Import(ImportArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
     #[command(hide = true)]
@@ -80,6 +81,15 @@ pub(crate) struct CheckArgs {
 pub(crate) struct TableArgs {
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
+}
+
+/// Print the configuration of proxychains-ng or torsocks as one of socks6.
+///
+/// What has no equivalent becomes a comment; what would lead connections elsewhere is refused.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImportArgs {
+    /// A proxychains.conf or torsocks.conf
+    pub(crate) file: PathBuf,
 }
 
 /// How a command is run.

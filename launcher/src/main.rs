@@ -8,6 +8,7 @@ mod beside;
 mod check;
 mod elf;
 mod error;
+mod import;
 mod job;
 mod library;
 mod outer;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Shell(args) => run::shell(&args),
         Command::Check(args) => check::check(&args),
         Command::Audit(args) => audit::audit(&args),
+        Command::Import(args) => import::import(&args),
         Command::Table(args) => table::table(&args),
         Command::Supervise(args) => private::supervise(args),
         Command::Keep(args) => private::keep(&args),

@@ -335,3 +335,27 @@ fn strict_and_unprotected_exclude_each_other() {
         assert_eq!(output.status.code(), Some(125), "{}", stderr(&output));
     }
 }
+
+/// docs/configuration.md: "prints such a file".
+#[test]
+fn what_import_prints_is_a_configuration() {
+    let here = Installation::new("import");
+    let theirs = here.root.join("proxychains.conf");
+    let text = "localnet 10.0.0.0/255.0.0.0\n[ProxyList]\nsocks5 192.0.2.7 1081 alice se#cret\n";
+    fs::write(&theirs, text).unwrap();
+    let imported = here.socks6("import").arg(&theirs).bounded();
+    let ours = here.root.join("ours.toml");
+    fs::write(&ours, &imported.stdout).unwrap();
+    let run = format!("run --config {} --", ours.display());
+    let said = stdout(&here.sh(&run, "cat $SOCKS6_CONFIG").bounded());
+    for line in [
+        "gateway socks5://alice:se%23cret@192.0.2.7:1081\n",
+        "rule direct 10.0.0.0/8\n",
+    ] {
+        assert!(said.contains(line), "{said}");
+    }
+    fs::write(&theirs, "[ProxyList]\nhttp 192.0.2.7 8080\n").unwrap();
+    let refused = here.socks6("import").arg(&theirs).bounded();
+    assert_eq!(refused.status.code(), Some(125));
+    assert_eq!(stdout(&refused), "");
+}
