@@ -175,6 +175,54 @@ fn audit_lists_what_a_run_did_and_what_escaped() {
     assert!(outcome.stderr.contains(" 0 ESCAPED"), "{outcome}");
 }
 
+/// docs/configuration.md: "LD_PRELOAD and the library's own variables are put back whenever a program of the run executes another
+/// one", by each of the functions; and nothing of the kind without `--sticky`.
+#[test]
+fn sticky_stays_with_programs_whose_environment_was_cleaned() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let gateway = topology.start_gateway();
+    let options = ["--gateway", "192.0.2.1:1080", "--table", "private"];
+    let env = ["/usr/bin/env", "-i", "/usr/bin/curl", "-sS", SERVER];
+    let outcome = run(&topology, &options, &env);
+    assert_eq!(
+        outcome.ending,
+        Ending::Exit(6),
+        "curl(1): no such host: {outcome}"
+    );
+
+    let sticky = [&options[..], &["--sticky"]].concat();
+    run(&topology, &sticky, &env).expect_ok();
+    // Each has an LD_PRELOAD of its own, or hundreds of entries, or none.
+    let python = "import os, subprocess\n\
+        a = ['/usr/bin/curl', '-sS', '-o', '/dev/null', 'server.example']\n\
+        many = {f'N{n}': 'x' * 9 for n in range(500)}\n\
+        def forked(run):\n \
+            pid = os.fork()\n \
+            if pid == 0: run(); os._exit(99)\n \
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])\n\
+        print(forked(lambda: os.execve(a[0], a, {})), forked(lambda: os.execve(a[0], a, many)),\n \
+            forked(lambda: os.execve(os.open(a[0], os.O_RDONLY), a, {})),\n \
+            forked(lambda: (os.unsetenv('LD_PRELOAD'), os.unsetenv('SOCKS6_CONFIG'), os.execv(a[0], a))),\n \
+            *(os.waitstatus_to_exitcode(os.waitpid(f(a[0], a, e), 0)[1])\n \
+            for f in (os.posix_spawn, os.posix_spawnp) for e in ({}, many, {'LD_PRELOAD': '/usr/lib/x86_64-linux-gnu/libresolv.so.2'})),\n \
+            *(subprocess.run(a, env=e).returncode for e in ({}, many)))\n\
+        e = {'LD_PRELOAD': '/usr/lib/x86_64-linux-gnu/libresolv.so.2', 'A': 'b'}\n\
+        print(subprocess.run(['/usr/bin/env'], env=e, capture_output=True, text=True).stdout)\n";
+    let outcome = run(&topology, &sticky, &["/usr/bin/python3", "-c", python]);
+    let stdout = outcome.stdout();
+    let mut lines = stdout.lines();
+    assert_eq!(lines.next(), Some("0 0 0 0 0 0 0 0 0 0 0 0"), "{outcome}");
+    let preload = lines.find(|line| line.starts_with("LD_PRELOAD=")).unwrap();
+    let ours = artefacts().shim.display();
+    let theirs = "/usr/lib/x86_64-linux-gnu/libresolv.so.2";
+    assert_eq!(preload, format!("LD_PRELOAD={ours}:{theirs}"));
+    gateway.wait_for_relays_to(SERVER, 13);
+}
+
 /// The pids of the programs of this name in a namespace.
 fn running(namespace: &Namespace, name: &str) -> Vec<String> {
     let of =

@@ -102,6 +102,10 @@ pub(crate) struct HowArgs {
     #[arg(long, conflicts_with = "unprotected")]
     pub(crate) strict: bool,
 
+    /// Stay with programs that a command of the run starts with a cleaned environment
+    #[arg(long)]
+    pub(crate) sticky: bool,
+
     /// Run the command even if the shim cannot get into it: its connections then go direct
     #[arg(long)]
     pub(crate) unprotected: bool,

@@ -44,13 +44,13 @@ const TRACE: [&str; 9] = [
 /// # Errors
 /// Whatever keeps it from being run.
 pub(crate) fn audit(args: &RunArgs) -> Result<ExitCode, LaunchError> {
-    let mut settings = Settings::load(&args.how.settings)?;
+    let mut settings = Settings::of_run(&args.how)?;
     if settings.config.gateways.is_empty() {
         return Err(LaunchError::NoGateway("an audit starts none of its own"));
     }
-    let (job, is_strict) = prepare(&args.how, &settings, &args.command)?;
+    let job = prepare(&args.how, &settings, &args.command)?;
     let folder = RuntimeDir::open()?.run_folder()?;
-    if is_strict {
+    if settings.is_strict {
         strict::without_io_uring()?;
     }
     let ran = run(&job, &mut settings, &folder);

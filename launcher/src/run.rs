@@ -45,17 +45,17 @@ fn launch(
     command: &[OsString],
     announce: impl FnOnce(&str),
 ) -> Result<ExitCode, LaunchError> {
-    let settings = Settings::load(&how.settings)?;
-    let (job, is_strict) = prepare(how, &settings, command)?;
+    let settings = Settings::of_run(how)?;
+    let job = prepare(how, &settings, command)?;
     if !settings.config.gateways.is_empty() {
         let flat = RuntimeDir::open()?.keep_config(&settings.flat()?)?;
         announce(&settings.gateways_as_named.join(", "));
-        if is_strict {
+        if settings.is_strict {
             strict::without_io_uring()?;
         }
         return Err(job.execute(&flat));
     }
-    if is_strict {
+    if settings.is_strict {
         return Err(LaunchError::NoGateway(
             "--strict forbids to start a private one",
         ));
@@ -63,7 +63,7 @@ fn launch(
     private::run(&job, settings, announce)
 }
 
-/// The command with all that makes it run under the shim, and whether the run is a strict one.
+/// The command with all that makes it run under the shim.
 ///
 /// # Errors
 /// If it is not found, or out of reach; or if there is no shim.
@@ -71,16 +71,15 @@ pub(crate) fn prepare(
     how: &HowArgs,
     settings: &Settings,
     command: &[OsString],
-) -> Result<(Job, bool), LaunchError> {
+) -> Result<Job, LaunchError> {
     let (command, arguments) = command.split_first().unzip();
     let command = command.map(OsString::as_os_str).unwrap_or_default();
-    let is_strict = how.strict || settings.is_strict;
     let program = Program::find(command)?;
     let library = Library::find(settings.library.as_deref())?;
     let present = env::var_os("LD_PRELOAD").unwrap_or_default();
     let mut preload = library.preload(Some(&present));
     if let Some((path, obstacle)) = program.obstacle() {
-        if !how.unprotected || is_strict {
+        if !how.unprotected || settings.is_strict {
             return Err(LaunchError::OutOfReach { path, obstacle });
         }
         say(format_args!(
@@ -94,5 +93,5 @@ pub(crate) fn prepare(
     }
     let mut job = Job::new(program, command, arguments.unwrap_or_default(), preload);
     job.without.clone_from(&settings.taken);
-    Ok((job, is_strict))
+    Ok(job)
 }

@@ -17,7 +17,7 @@ use socks_client::{
     Config, Gateway, GatewayHost, Log, LogLevel, LogTarget, Rule, Secret, Variables,
 };
 
-use crate::args::SettingsArgs;
+use crate::args::{HowArgs, SettingsArgs};
 use crate::error::LaunchError;
 use crate::say::say;
 
@@ -131,6 +131,17 @@ impl Settings {
             library,
             source: base.source,
         })
+    }
+
+    /// For a run.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub(crate) fn of_run(how: &HowArgs) -> Result<Self, LaunchError> {
+        let mut settings = Self::load(&how.settings)?;
+        settings.is_strict |= how.strict;
+        settings.config.is_sticky |= how.sticky;
+        Ok(settings)
     }
 
     /// Whatever the user wanted logged.

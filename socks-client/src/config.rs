@@ -29,6 +29,8 @@ pub struct Config {
     pub families: Families,
     /// When the gateway is asked about a name.
     pub resolve: Resolve,
+    /// Put the shim's variables back when a program cleans the environment of another.
+    pub is_sticky: bool,
     /// What is reached directly, through a gateway, or not at all.
     pub rules: Rules,
     /// What is logged, and where.
@@ -197,6 +199,7 @@ struct Settings<'a> {
     range_v6: Option<(String, &'a str)>,
     families: Option<(String, &'a str)>,
     resolve: Option<(String, &'a str)>,
+    sticky: Option<(String, &'a str)>,
     rules: Vec<(String, &'a str)>,
     no_proxy: Option<&'a str>,
 }
@@ -290,6 +293,7 @@ impl<'a> Settings<'a> {
                 "range-v6" => &mut settings.range_v6,
                 "families" => &mut settings.families,
                 "resolve" => &mut settings.resolve,
+                "sticky" => &mut settings.sticky,
                 _ => return error(&place, &format!("unknown key `{key}`")),
             };
             if slot.replace((place.clone(), value)).is_some() {
@@ -377,6 +381,13 @@ impl<'a> Settings<'a> {
                 "connect" => Resolve::Connect,
                 "verify" => Resolve::Verify,
                 _ => return error(&place, "expected connect or verify"),
+            };
+        }
+        if let Some((place, text)) = self.sticky {
+            config.is_sticky = match text {
+                "true" => true,
+                "false" => false,
+                _ => return error(&place, "expected true or false"),
             };
         }
         for (place, text) in self.rules {

@@ -11,6 +11,7 @@ pub(crate) mod epoll;
 pub(crate) mod forward;
 pub(crate) mod names;
 pub(crate) mod poll;
+pub(crate) mod process;
 pub(crate) mod question;
 pub(crate) mod remote;
 pub(crate) mod reverse;

@@ -19,6 +19,7 @@
 //! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //! | `syscall` | [`hooks::bare`] |
+//! | `execve` and its relatives, `posix_spawn`, `posix_spawnp` | [`hooks::process`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
 #![expect(

@@ -8,8 +8,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{
-    addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pollfd, sigset_t,
-    sockaddr, socklen_t, ssize_t, timespec, timeval,
+    addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pid_t, pollfd,
+    posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, sockaddr, socklen_t, ssize_t,
+    timespec, timeval,
 };
 
 use crate::sys::errno;
@@ -130,6 +131,12 @@ functions! {
     GETSOCKNAME c"getsockname" (c_int, *mut sockaddr, *mut socklen_t) -> c_int;
     GETSOCKOPT c"getsockopt" (c_int, c_int, c_int, *mut c_void, *mut socklen_t) -> c_int;
     SETSOCKOPT c"setsockopt" (c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+    EXECVE c"execve" (*const c_char, *const *const c_char, *const *const c_char) -> c_int;
+    EXECVPE c"execvpe" (*const c_char, *const *const c_char, *const *const c_char) -> c_int;
+    FEXECVE c"fexecve" (c_int, *const *const c_char, *const *const c_char) -> c_int;
+    EXECVEAT c"execveat" (c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
+    POSIX_SPAWN c"posix_spawn" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
+    POSIX_SPAWNP c"posix_spawnp" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
     DUP c"dup" (c_int) -> c_int;
     DUP2 c"dup2" (c_int, c_int) -> c_int;
     DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;

@@ -14,6 +14,7 @@ use socks_client::{
 };
 
 use crate::ask::Mute;
+use crate::hooks::process::Kept;
 use crate::hosts_file::HostsFile;
 use crate::log::Sink;
 use crate::next;
@@ -97,7 +98,7 @@ fn build() -> Option<State> {
         trouble = Some("no gateway is configured (SOCKS6_GATEWAY)".to_owned());
     }
     let sink = config.log.clone().map(Sink::new);
-    let Some(table) = open_table(&config, sink.as_ref()) else {
+    let Some((table, place)) = open_table(&config, sink.as_ref()) else {
         to_stderr(format_args!(
             "no memory for the mapping table; nothing outside this host is reachable"
         ));
@@ -107,6 +108,7 @@ fn build() -> Option<State> {
         sockets: Sockets::new(memory::rows()?),
         handshakes: Handshakes::new(memory::handshakes()?),
         process: Process::new()?,
+        kept: kept(&config, place.as_deref()),
         sink,
         direct_names: DirectNames::new(&config.rules),
         config,
@@ -122,6 +124,35 @@ fn build() -> Option<State> {
     }
     Some(state)
 }
+
+/// What a program that cleans the environment of the next one shall not take from it.
+fn kept(config: &Config, table: Option<&Path>) -> Kept {
+    let Some(preload) = variable(c"LD_PRELOAD").filter(|_| config.is_sticky) else {
+        return Kept::default();
+    };
+    let entry = |name: &str, value: &OsStr| {
+        CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+    };
+    // The default table's place depends on the environment.
+    let place = table.filter(|_| config.table == TablePlace::Default);
+    let place = place.and_then(|path| entry("SOCKS6_TABLE", path.as_os_str()));
+    let told = TOLD
+        .iter()
+        .filter_map(|name| entry(name.to_str().ok()?, variable(name)?));
+    Kept::new(preload.as_bytes(), told.chain(place).collect())
+}
+
+/// All that the shim reads.
+const TOLD: [&CStr; 8] = [
+    c"SOCKS6_CONFIG",
+    c"SOCKS6_GATEWAY",
+    c"SOCKS6_USER",
+    c"SOCKS6_PASSWORD",
+    c"SOCKS6_PASSWORD_FILE",
+    c"SOCKS6_TABLE",
+    c"SOCKS6_LOG",
+    c"SOCKS6_NO_PROXY",
+];
 
 fn variables() -> Variables {
     let text = |name: &CStr| variable(name).map(|text| text.to_string_lossy().into_owned());
@@ -239,25 +270,25 @@ fn candidates(gateways: &[Gateway]) -> Result<Vec<Candidate>, String> {
     Ok(candidates)
 }
 
-/// The shared table, or a private one, with a word in the log on what that costs.
-fn open_table(config: &Config, sink: Option<&Sink>) -> Option<Table> {
+/// The shared table and where it is, or a private one, with a word in the log on what that costs.
+fn open_table(config: &Config, sink: Option<&Sink>) -> Option<(Table, Option<PathBuf>)> {
+    let private = || Some((Table::private(&config.ranges).ok()?, None));
     let opened = match &config.table {
-        TablePlace::Private => return Table::private(&config.ranges).ok(),
-        TablePlace::Path(path) => {
-            Table::open(path, &config.ranges).map_err(|error| (path.clone(), error))
-        }
+        TablePlace::Private => return private(),
+        TablePlace::Path(path) => Table::open(path, &config.ranges)
+            .map(|table| (table, path.clone()))
+            .map_err(|error| (path.clone(), error)),
         TablePlace::Default => {
             let runtime = variable(c"XDG_RUNTIME_DIR").map(Path::new);
             Table::open_default(runtime, &config.ranges)
-                .map(|(table, _)| table)
                 .map_err(|error| (PathBuf::from("the default table"), error))
         }
     };
     match opened {
-        Ok(table) => Some(table),
+        Ok((table, place)) => Some((table, Some(place))),
         Err((place, error)) => {
             say_private(sink, &place, error);
-            Table::private(&config.ranges).ok()
+            private()
         }
     }
 }

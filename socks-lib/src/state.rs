@@ -11,6 +11,7 @@ use socks_client::{
 };
 
 use crate::ask::Mute;
+use crate::hooks::process::Kept;
 use crate::hosts_file::HostsFile;
 use crate::log::Sink;
 use crate::sys::memory::Process;
@@ -30,6 +31,7 @@ pub(crate) struct State {
     pub(crate) twins: Twins,
     pub(crate) hosts: HostsFile,
     pub(crate) process: Process,
+    pub(crate) kept: Kept,
 }
 
 /// How a look-up by name ends, with the addresses that it gives.

@@ -25,6 +25,7 @@ struct File {
     resolve: Option<Spanned<String>>,
     rules: Option<Vec<Spanned<String>>>,
     strict: Option<bool>,
+    sticky: Option<Spanned<bool>>,
     library: Option<PathBuf>,
 }
 
@@ -110,14 +111,19 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Base, LaunchError> {
         source: Some(path.to_owned()),
         ..Base::default()
     };
+    let sticky = file.sticky.map(|setting| At {
+        place: place(setting.span().start),
+        value: setting.into_inner().to_string(),
+    });
     let flat = [
-        ("range-v4", file.range_v4),
-        ("range-v6", file.range_v6),
-        ("families", file.families),
-        ("resolve", file.resolve),
+        ("range-v4", file.range_v4.map(at)),
+        ("range-v6", file.range_v6.map(at)),
+        ("families", file.families.map(at)),
+        ("resolve", file.resolve.map(at)),
+        ("sticky", sticky),
     ];
     for (key, setting) in flat {
-        let Some(At { value, place }) = setting.map(at) else {
+        let Some(At { value, place }) = setting else {
             continue;
         };
         if value.contains(char::is_control) {

@@ -30,6 +30,7 @@ fn is_same(one: &Config, other: &Config) -> bool {
         && one.ranges == other.ranges
         && one.families == other.families
         && one.resolve == other.resolve
+        && one.is_sticky == other.is_sticky
         && one.rules == other.rules
 }
 
@@ -83,6 +84,9 @@ fn text(config: &Config) -> String {
     );
     if config.resolve == Resolve::Verify {
         line("resolve", &"verify");
+    }
+    if config.is_sticky {
+        line("sticky", &true);
     }
     for rule in config.rules.iter() {
         line("rule", rule);

@@ -108,6 +108,7 @@ fn all_keys_of_the_file_arrive() {
         families = "v6"
         resolve = "verify"
         rules = ["direct .corp.example", "relay 127.0.0.0/8 tcp"]
+        sticky = true
         strict = true
         library = "/opt/libsocks6.so"
         "#,
@@ -126,6 +127,7 @@ fn all_keys_of_the_file_arrive() {
              range-v6 fd00::/64\n\
              families v6\n\
              resolve verify\n\
+             sticky true\n\
              rule direct .corp.example\n\
              rule relay 127.0.0.0/8 tcp\n"
         )

@@ -121,6 +121,7 @@ fn errors_name_their_place() {
         ),
         ("families v5", "line 1: expected v4, v6 or both"),
         ("resolve later", "line 1: expected connect or verify"),
+        ("sticky yes", "line 1: expected true or false"),
         (
             "rule direct x\nrule permit y",
             "line 2: a rule begins with direct, relay or reject",
