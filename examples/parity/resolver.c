@@ -5,9 +5,12 @@
 #include <arpa/nameser.h>
 #include <errno.h>
 #include <resolv.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 static void say_answer(int len, const unsigned char *answer, const struct __res_state *state)
 {
@@ -92,6 +95,53 @@ static void ask_later(const void *arg)
     }
 }
 
+static sem_t notified;
+static struct {
+    int signal, code, value;
+    bool is_ours;
+} notice;
+
+static void by_signal(int number, siginfo_t *info, void *context)
+{
+    (void)context;
+    notice.signal = number;
+    notice.code = info->si_code;
+    notice.value = info->si_value.sival_int;
+    notice.is_ours = info->si_pid == getpid() && info->si_uid == getuid();
+    sem_post(&notified);
+}
+
+static void by_thread(union sigval value)
+{
+    notice.value = value.sival_int;
+    sem_post(&notified);
+}
+
+struct notification {
+    int mode, how;
+};
+
+static void be_told(const void *arg)
+{
+    const struct notification *wanted = arg;
+    struct sigaction action = {.sa_sigaction = by_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    sem_init(&notified, 0, 0);
+    struct gaicb request = {.ar_name = "127.0.0.1", .ar_service = "80"}, *list = &request;
+    struct sigevent event = {.sigev_notify = wanted->how, .sigev_signo = SIGUSR1, .sigev_value.sival_int = 42};
+    if (wanted->how == SIGEV_THREAD)
+        event.sigev_notify_function = by_thread;
+    say("%s; ", gai_name(getaddrinfo_a(wanted->mode, &list, 1, &event)));
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += wanted->mode == GAI_NOWAIT ? 5 : 1;
+    int told;
+    while ((told = sem_timedwait(&notified, &until)) != 0 && errno == EINTR)
+        ;
+    say("%s; signal %d, code %d, value %d, %s; %s; ", told == 0 ? "told" : "not told", notice.signal, notice.code,
+        notice.value, notice.is_ours ? "of this process" : "-", gai_name(gai_error(&request)));
+}
+
 void rows_resolver(void)
 {
     static const char *const functions[] = {"res_query", "res_search", "res_querydomain", "res_send",
@@ -116,4 +166,14 @@ void rows_resolver(void)
     }
     ROW(ask_later, "getaddrinfo_a/nowait");
     row(ask_later, "", 1, "getaddrinfo_a/wait");
+    static const struct {
+        const char *id;
+        struct notification wanted;
+    } notifications[] = {
+        {"signal", {GAI_NOWAIT, SIGEV_SIGNAL}},
+        {"thread", {GAI_NOWAIT, SIGEV_THREAD}},
+        {"wait-and-signal", {GAI_WAIT, SIGEV_SIGNAL}},
+    };
+    for (size_t i = 0; i < COUNT(notifications); i++)
+        row(be_told, &notifications[i].wanted, sizeof notifications[i].wanted, "notification/%s", notifications[i].id);
 }
