@@ -186,6 +186,37 @@ fn a_gateway_that_answers_no_look_ups_is_used_without() {
     }
 }
 
+/// `socks6 check` finds out who answers them.
+#[test]
+fn check_tells_who_answers_look_ups() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let config = topology.dir().join("shim.conf");
+    let gateway = topology.gateway_socket();
+    fs::write(&config, format!("gateway {gateway}\nresolve verify\n")).unwrap();
+    let launcher = &testkit::artefacts().launcher;
+    let argv = [
+        launcher.as_os_str(),
+        "check".as_ref(),
+        "--config".as_ref(),
+        config.as_os_str(),
+    ];
+    let check = || topology.victim(argv).run();
+    let ours = topology.start_gateway();
+    let outcome = check();
+    let line = format!("gateway  ok    {gateway} answers look-ups");
+    assert!(outcome.expect_ok().stdout().contains(&line), "{outcome}");
+    drop(ours);
+    let _danted = danted(&topology);
+    let outcome = check();
+    let line = format!("gateway  FAIL  {gateway} answers no look-ups");
+    assert!(
+        !outcome.is_ok() && outcome.stdout().contains(&line),
+        "{outcome}"
+    );
+}
+
 /// pthreads(7): getaddrinfo() may be a cancellation point, and waits for a silent gateway as for a silent name server.
 #[test]
 fn a_look_up_ends_in_time_and_can_be_cancelled() {

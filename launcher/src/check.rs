@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use socks_client::{Gateway, GatewayHost};
-use socks_wire::{Cmd, Destination, Method, Progress, Rep};
+use socks_client::{Gateway, GatewayHost, Resolve};
+use socks_wire::{Cmd, Destination, Fqdn, Method, Progress, Rep};
 
 use crate::args::CheckArgs;
 use crate::elf::Image;
@@ -154,6 +154,9 @@ fn gateways(sheet: &mut Sheet, args: &CheckArgs, settings: &Settings) -> Result<
         sheet.enter("gateway", greeted);
         if is_there {
             pipelining(sheet, gateway, address);
+            if config.resolve == Resolve::Verify {
+                sheet.enter("gateway", look_ups(gateway, address));
+            }
         }
         for target in [v4, v6].into_iter().flatten() {
             let family = if target.is_ipv4() { "IPv4" } else { "IPv6" };
@@ -161,7 +164,7 @@ fn gateways(sheet: &mut Sheet, args: &CheckArgs, settings: &Settings) -> Result<
                 gateway,
                 address,
                 gateway.is_pipelined,
-                target.into(),
+                (Cmd::CONNECT, target.into()),
                 DIAL_LIMIT,
             );
             sheet.enter(family, reach(gateway, target, rep));
@@ -201,7 +204,15 @@ fn greet(gateway: &Gateway, address: IpAddr) -> Result<String, String> {
 /// own where nobody can listen, so that nobody is contacted.
 fn pipelining(sheet: &mut Sheet, gateway: &Gateway, address: IpAddr) {
     let nobody = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-    let asked = |is_pipelined| ask(gateway, address, is_pipelined, nobody.into(), SHORT_LIMIT);
+    let asked = |is_pipelined| {
+        ask(
+            gateway,
+            address,
+            is_pipelined,
+            (Cmd::CONNECT, nobody.into()),
+            SHORT_LIMIT,
+        )
+    };
     let hangs_up = |asked: Result<Rep, ProbeError>| asked.is_err_and(|error| error.is_end());
     let is_taken = match asked(true) {
         Ok(_) => true,
@@ -227,18 +238,41 @@ fn pipelining(sheet: &mut Sheet, gateway: &Gateway, address: IpAddr) {
     }
 }
 
+/// Whether it knows RESOLVE. Asked about is a name that no name server is asked about (RFC 6761 §6.3); whether it
+/// may be told is another matter.
+fn look_ups(gateway: &Gateway, address: IpAddr) -> Result<String, String> {
+    let nobody = Fqdn::new(b"localhost").map_err(|error| error.to_string())?;
+    let question = Destination {
+        address: nobody.into(),
+        port: 0,
+    };
+    let is_pipelined = gateway.is_pipelined;
+    match ask(
+        gateway,
+        address,
+        is_pipelined,
+        (Cmd::RESOLVE, question),
+        SHORT_LIMIT,
+    ) {
+        Ok(rep) if rep != Rep::COMMAND_NOT_SUPPORTED => Ok(format!("{gateway} answers look-ups")),
+        _ => Err(format!(
+            "{gateway} answers no look-ups: `resolve = \"verify\"` is without effect"
+        )),
+    }
+}
+
 fn ask(
     gateway: &Gateway,
     address: IpAddr,
     is_pipelined: bool,
-    destination: Destination,
+    request: (Cmd, Destination),
     limit: Duration,
 ) -> Result<Rep, ProbeError> {
     probe::ask(
         SocketAddr::new(address, gateway.port),
         gateway.login.as_ref(),
         Progress::beginning(is_pipelined),
-        (Cmd::CONNECT, destination),
+        request,
         limit,
     )
 }
