@@ -1,5 +1,7 @@
 //! Messages laid out field by field, and whatever else may come.
 
+use core::net::Ipv6Addr;
+
 use proptest::prelude::*;
 
 use super::*;
