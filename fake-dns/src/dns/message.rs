@@ -34,8 +34,8 @@ pub(super) const HEADER_OCTETS: usize = 12;
 /// RFC 1035 §2.3.4: a whole name, with the length of each label and of the root's.
 pub(super) const NAME_OCTETS: usize = 255;
 pub(super) const LABEL_OCTETS: usize = 63;
-/// What we take by UDP, as RFC 9715 §3.1 has it; more than any query of ours has.
-pub(super) const UDP_OCTETS: u16 = 1232;
+/// RFC 6891 §6.2.3: how long a question may be, which is no more than without EDNS.
+pub(super) const UDP_OCTETS: u16 = 512;
 pub(super) const DNSSEC_OK: u16 = 0x8000;
 /// A fake address lasts as long as its table, which may be another in the next run.
 pub(super) const TTL_SECONDS: u32 = 60;

@@ -9,7 +9,7 @@ use crate::pool::Ranges;
 
 /// What a resolver sends: ID 0x1234, RD.
 const HEADER: [u8; 12] = [0x12, 0x34, 0x01, 0x00, 0, 1, 0, 0, 0, 0, 0, 0];
-const OPT: [u8; 11] = [0, 0, 41, 0x04, 0xd0, 0, 0, 0x80, 0, 0, 0];
+const OPT: [u8; 11] = [0, 0, 41, 0x02, 0x00, 0, 0, 0x80, 0, 0, 0];
 
 struct Zone;
 
@@ -207,7 +207,7 @@ fn edns_is_answered_in_kind() {
         (0, 0, 1),
         "BADVERS"
     );
-    assert!(answer.ends_with(&[0, 0, 41, 0x04, 0xd0, 1, 0, 0x80, 0, 0, 0]));
+    assert!(answer.ends_with(&[0, 0, 41, 0x02, 0x00, 1, 0, 0x80, 0, 0, 0]));
 
     assert_eq!(outcome(&with_opt(&OPT.repeat(2), 2)), (1, 0), "two of them");
     let of_a_name = [&[1, b'a'][..], &OPT].concat();
