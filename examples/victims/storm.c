@@ -8,7 +8,9 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/wait.h>
 
@@ -174,8 +176,38 @@ static long resident_kib(void)
     return resident * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
+static void *answer(void *arg)
+{
+    char octets[64];
+    ssize_t got;
+    int fd = (int)(intptr_t)arg;
+    while ((got = read(fd, octets, sizeof octets)) > 0 && write(fd, octets, (size_t)got) == got)
+        ;
+    close(fd);
+    return NULL;
+}
+
+/* storm serve ADDRESS PORT: the echo server for those who have none. */
+_Noreturn static void serve(const char *address, const char *port)
+{
+    struct target at = resolve(address, port);
+    int on = 1, listener = new_socket(&at);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(listener, (struct sockaddr *)&at.address, at.len) != 0 || listen(listener, 1024) != 0)
+        exit(1);
+    signal(SIGPIPE, SIG_IGN);
+    for (;;) {
+        pthread_t one;
+        int fd = accept(listener, NULL, NULL);
+        if (fd >= 0 && pthread_create(&one, NULL, answer, (void *)(intptr_t)fd) == 0)
+            pthread_detach(one);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], "serve") == 0)
+        serve(argv[2], argv[3]);
     if (argc < 7)
         return 2;
     connects = atol(argv[1]);
