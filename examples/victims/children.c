@@ -191,6 +191,12 @@ static void reused(void)
         } else {
             syscall(SYS_close, fd);
         }
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
+            exit(1);
+        printf("same number: %d, getpeername: %s, ", pair[0] == fd, has_peer(pair[0], &to));
+        close(pair[0]);
+        close(pair[1]);
         int next = new_socket(&to);
         printf("same number: %d, ", next == fd);
         printf("getpeername: %s, ", has_peer(next, &to));
