@@ -129,7 +129,8 @@ impl<'a> Direction<'a> {
     pub(crate) fn pump(&mut self, now: Instant) -> Result<(), Broke> {
         let mut turn_octets = 0_usize;
         loop {
-            if self.carrier.is_empty() && !self.fill()? {
+            let is_readable = turn_octets == 0; // poll says so
+            if self.carrier.is_empty() && !self.fill(is_readable)? {
                 return Ok(());
             }
             let sent = match self.drain()? {
@@ -153,11 +154,14 @@ impl<'a> Direction<'a> {
     }
 
     /// Reads into the empty carrier; false if there is nothing to send on.
-    fn fill(&mut self) -> Result<bool, Broke> {
+    fn fill(&mut self, is_readable: bool) -> Result<bool, Broke> {
         self.choose_carrier();
         let filled = loop {
             match self.carrier.fill(self.from) {
                 Err(Errno::INTR) => {}
+                // splice(2) stops before an urgent octet, and calls that an end behind a FIN; recv(2) takes it.
+                Ok(0) if self.carrier.is_pipe() => self.take_buffer(),
+                Err(Errno::AGAIN) if self.carrier.is_pipe() && is_readable => self.take_buffer(),
                 filled => break filled,
             }
         };
@@ -219,6 +223,12 @@ impl<'a> Direction<'a> {
         }
     }
 
+    /// A buffer in place of an empty pipe.
+    fn take_buffer(&mut self) {
+        self.carrier = Carrier::Buffer(self.pools.buffer());
+        self.full_buffers = 0;
+    }
+
     /// Gives the carrier back if it is empty and nothing has moved for `quiet`.
     pub(crate) fn release_if_quiet(&mut self, now: Instant, quiet: Duration) {
         if now.saturating_duration_since(self.last) >= quiet && self.carrier.is_empty() {
@@ -246,6 +256,10 @@ impl Carrier<'_> {
             Self::Buffer(buffer) => buffer.len() == 0,
             Self::Pipe(pipe) => pipe.len() == 0,
         }
+    }
+
+    fn is_pipe(&self) -> bool {
+        matches!(self, Self::Pipe(_))
     }
 
     fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
