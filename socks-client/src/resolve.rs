@@ -128,9 +128,12 @@ pub fn plan(
         let is_empty = question.name.is_empty() && !question.is_getaddrinfo;
         return Plan::Fail(if is_empty { Eai::FAIL } else { Eai::NONAME });
     }
-    if is_localhost(name) {
+    if has_last_label(name, b"localhost") {
         let (v6, v4) = wanted(question.asked);
         return Plan::Loopback { v6, v4 };
+    }
+    if has_last_label(name, b"invalid") {
+        return Plan::Fail(Eai::NONAME);
     }
     if facts.in_hosts != HostFamilies::default() {
         // A name of this host's own file means nothing at the gateway.
@@ -293,13 +296,11 @@ fn plan_for_hosts(question: &Question<'_>, in_hosts: HostFamilies) -> Option<Pla
     }
 }
 
-/// RFC 6761 §6.3: `localhost` and what ends in `.localhost` never leaves the host.
-fn is_localhost(name: &[u8]) -> bool {
-    let last = name
-        .rsplit(|&octet| octet == b'.')
-        .next()
-        .unwrap_or_default();
-    last.eq_ignore_ascii_case(b"localhost")
+/// RFC 6761: `localhost` and what ends in `.localhost` never leaves the host (§6.3), and there is nothing of the
+/// name `invalid` or below it (§6.4).
+fn has_last_label(name: &[u8], label: &[u8]) -> bool {
+    let last = name.rsplit(|&octet| octet == b'.').next();
+    last.unwrap_or_default().eq_ignore_ascii_case(label)
 }
 
 /// Whether the name of a host could look like this at all. What DNS cannot carry (RFC 1035 §2.3.4), or
@@ -433,6 +434,15 @@ mod tests {
         };
         assert_eq!(ask(&mapped, true, false), Plan::Mapped(address));
         assert_eq!(ask(&mapped, true, true), Plan::Pass);
+    }
+
+    /// RFC 6761 §6.4.
+    #[test]
+    fn nothing_is_below_invalid() {
+        for name in ["invalid", "www.INVALID."] {
+            assert_eq!(planned(&question(name, V4)), Plan::Fail(Eai::NONAME));
+        }
+        assert_eq!(planned(&question("invalid.example", V4)), FAKE_V4);
     }
 
     /// RFC 6761 §6.3.
