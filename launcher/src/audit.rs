@@ -9,13 +9,17 @@ use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus};
+use std::thread;
 
-use signal_hook::consts::signal::{SIGINT, SIGQUIT};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
 
 use crate::args::RunArgs;
 use crate::error::LaunchError;
 use crate::job::Job;
-use crate::private::{die_of, outlive};
+use crate::private::{catch, die_of, pass_on};
 use crate::run::prepare;
 use crate::runtime_dir::{RuntimeDir, write_secret};
 use crate::say::say;
@@ -49,11 +53,13 @@ pub(crate) fn audit(args: &RunArgs) -> Result<ExitCode, LaunchError> {
         return Err(LaunchError::NoGateway("an audit starts none of its own"));
     }
     let job = prepare(&args.how, &settings, &args.command)?;
-    let folder = RuntimeDir::open()?.run_folder()?;
     if settings.is_strict {
         strict::without_io_uring()?;
     }
-    let ran = run(&job, &mut settings, &folder);
+    // What is to end this process ends the command first: the folder has to go, and it has a password in it.
+    let signals = catch(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let folder = RuntimeDir::open()?.run_folder()?;
+    let ran = run(&job, &mut settings, &folder, signals);
     // Whatever came of it.
     let _removed = fs::remove_dir_all(&folder);
     let (status, seen) = ran?;
@@ -71,20 +77,33 @@ fn run(
     job: &Job,
     settings: &mut Settings,
     folder: &Path,
+    signals: SignalsInfo<WithOrigin>,
 ) -> Result<(ExitStatus, Seen), LaunchError> {
     let [log, trace, flat] = ["log", "trace", "shim.conf"].map(|name| folder.join(name));
     settings.log_everything_to(&log);
     write_secret(&flat, &settings.flat()?).map_err(LaunchError::file(&flat))?;
-    // The terminal's Ctrl-C is for the command.
-    outlive(&[SIGINT, SIGQUIT]);
-    let status = tracer(&job.command(&flat), &trace)
-        .status()
+    let mut tracer = tracer(&job.command(&flat), &trace)
+        .spawn()
         .map_err(|cause| match cause.kind() {
             io::ErrorKind::NotFound => LaunchError::NoTracer,
             _ => LaunchError::of_exec(TRACER.into(), cause),
         })?;
+    let (id, is_over) = (tracer.id(), signals.handle());
+    thread::spawn(move || pass_on(signals, |signal| send_to_child_of(id, signal)));
+    let status = tracer.wait().map_err(LaunchError::system("strace"))?;
+    is_over.close();
     let seen = Seen::new(&settings.config, &read(&log)?, &read(&trace)?);
     Ok((status, seen))
+}
+
+/// strace blocks signals for itself; its one child is the command.
+fn send_to_child_of(tracer: u32, signal: i32) {
+    let children = fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children"));
+    let child = children.unwrap_or_default();
+    let child = child.trim().parse().ok().and_then(Pid::from_raw);
+    if let (Some(child), Some(signal)) = (child, Signal::from_named_raw(signal)) {
+        let _sent = kill_process(child, signal);
+    }
 }
 
 /// The command under strace. What the shim needs is for the command alone.

@@ -21,7 +21,7 @@ mod keeper;
 mod message;
 mod supervisor;
 
-pub(crate) use front::die_of;
+pub(crate) use front::{catch, die_of, pass_on};
 pub(crate) use keeper::{bound, keep};
 pub(crate) use supervisor::supervise;
 
@@ -88,7 +88,7 @@ pub(crate) fn run(
     ));
     announce(&address.to_string());
 
-    let signals = front::catch()?;
+    let signals = catch(&front::PASSED_ON)?;
     let (control, theirs) = UnixStream::pair().map_err(LaunchError::system("socket pair"))?;
     own_program("supervise")
         .arg("--config")
@@ -106,14 +106,9 @@ pub(crate) fn run(
 }
 
 /// Makes nothing of what is sent to everybody when a service is to end: whoever takes care of the
-/// others ends with the last of them.
+/// others ends with the last of them. Children have their default actions.
 fn outlive_signals() {
-    outlive(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
-}
-
-/// Makes nothing of these signals; children have their default actions.
-pub(crate) fn outlive(signals: &[i32]) {
-    for signal in not_ignored(signals) {
+    for signal in not_ignored(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
         let _registered = flag::register(signal, Arc::default());
     }
 }

@@ -23,7 +23,7 @@ use crate::error::LaunchError;
 
 /// Everything that is sent to a process to tell it something. KILL and STOP cannot be passed on;
 /// the supervisor takes care of the one, and nobody sends the other but to this very process.
-const PASSED_ON: [i32; 13] = [
+pub(super) const PASSED_ON: [i32; 13] = [
     number::SIGHUP,
     number::SIGINT,
     number::SIGQUIT,
@@ -39,12 +39,12 @@ const PASSED_ON: [i32; 13] = [
     number::SIGWINCH,
 ];
 
-/// From here on signals wait to be passed on.
+/// From here on these signals wait to be passed on.
 ///
 /// # Errors
 /// If no handler can be installed.
-pub(super) fn catch() -> Result<SignalsInfo<WithOrigin>, LaunchError> {
-    SignalsInfo::new(not_ignored(&PASSED_ON)).map_err(LaunchError::system("signals"))
+pub(crate) fn catch(signals: &[i32]) -> Result<SignalsInfo<WithOrigin>, LaunchError> {
+    SignalsInfo::new(not_ignored(signals)).map_err(LaunchError::system("signals"))
 }
 
 /// Waits for the command's end and ends alike.
@@ -61,7 +61,13 @@ pub(super) fn wait(
     send(control, &lifeline).map_err(system("control socket"))?;
     drop(lifeline); // The supervisor's alone from now on.
     let orders = control.try_clone().map_err(system("control socket"))?;
-    thread::spawn(move || pass_on(signals, &orders));
+    thread::spawn(move || {
+        pass_on(signals, |signal| {
+            if let Ok(octet) = u8::try_from(signal) {
+                let _passed = (&orders).write_all(&[octet]);
+            }
+        });
+    });
     loop {
         let Ok(report) = Report::receive(control) else {
             return Err(LaunchError::Supervisor);
@@ -88,10 +94,11 @@ pub(super) fn wait(
     }
 }
 
-fn pass_on(mut signals: SignalsInfo<WithOrigin>, mut orders: &UnixStream) {
+/// Gives on what the command would not get otherwise, until the signals are closed.
+pub(crate) fn pass_on(mut signals: SignalsInfo<WithOrigin>, give: impl Fn(i32)) {
     for origin in signals.forever() {
-        if let (true, Ok(octet)) = (concerns_us_alone(&origin), u8::try_from(origin.signal)) {
-            let _passed = orders.write_all(&[octet]);
+        if concerns_us_alone(&origin) {
+            give(origin.signal);
         }
     }
 }

@@ -12,6 +12,7 @@
     reason = "a test ends where its expectations do"
 )]
 
+mod audit;
 mod check;
 mod installation;
 mod private;
