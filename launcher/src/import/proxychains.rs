@@ -9,6 +9,8 @@ use super::{Draft, Line, Wrong, wrong};
 pub(super) const LIST: &str = "[ProxyList]";
 /// The default of remote_dns_subnet.
 const MULTICAST: &str = "224";
+/// What proxychains relays as well, unless it is a localnet.
+const DIRECT_HERE: [&str; 4] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
 
 pub(super) fn read(text: &str) -> Result<Draft, Wrong> {
     let mut draft = Draft::default();
@@ -87,8 +89,11 @@ pub(super) fn read(text: &str) -> Result<Draft, Wrong> {
             "names are looked up by the gateway all the same",
         );
     }
-    let loopback = "loopback, unless a localnet, is relayed by proxychains and direct here";
-    draft.remark("localnet", loopback);
+    for network in DIRECT_HERE {
+        if !draft.rules.contains(&format!("direct {network}")) {
+            draft.rules.push(format!("relay {network} tcp"));
+        }
+    }
     Ok(draft)
 }
 

@@ -29,6 +29,7 @@ tcp_read_time_out 15000
 localnet 192.168.1.0:80/255.255.255.0
 localnet 172.16.0.0/12
 localnet ::1/128
+localnet 127.0.0.0:80/255.0.0.0
 localnet [2001:db8::]:443/32
 
 [ProxyList]
@@ -45,7 +46,11 @@ rules = [
 \"direct 192.168.1.0/24 80\",
 \"direct 172.16.0.0/12\",
 \"direct ::1/128\",
+\"direct 127.0.0.0/8 80\",
 \"direct 2001:db8::/32 443\",
+\"relay 127.0.0.0/8 tcp\",
+\"relay 169.254.0.0/16 tcp\",
+\"relay fe80::/10 tcp\",
 ]"
     );
     let remarks = imported(text);
