@@ -32,14 +32,14 @@ pub(crate) fn check(args: &CheckArgs) -> Result<ExitCode, LaunchError> {
     let mut sheet = Sheet { is_well: true };
     sheet.enter("system", system());
     sheet.enter("shim", shim(&settings));
-    let source = settings
-        .source
-        .as_ref()
-        .map(|path| path.display().to_string());
-    sheet.enter(
-        "config",
-        Ok(source.unwrap_or_else(|| "no file, defaults".to_owned())),
-    );
+    let mut source = match &settings.source {
+        Some(path) => path.display().to_string(),
+        None => "no file, defaults".to_owned(),
+    };
+    if let Some(foreign) = &settings.foreign {
+        source.push_str(&format!("; gateway {foreign}"));
+    }
+    sheet.enter("config", Ok(source));
     gateways(&mut sheet, args, &settings)?;
     if let Some(command) = &args.command {
         let looked_at = Program::find(command).map_err(|error| error.to_string());

@@ -13,7 +13,7 @@ use crate::private;
 use crate::program::Program;
 use crate::runtime_dir::RuntimeDir;
 use crate::say::say;
-use crate::settings::Settings;
+use crate::settings::{Settings, foreign};
 use crate::strict;
 
 /// Runs the command, in this process's place if a gateway is configured, so that nothing stands
@@ -92,6 +92,10 @@ pub(crate) fn prepare(
         }
     }
     let mut job = Job::new(program, command, arguments.unwrap_or_default(), preload);
-    job.without.clone_from(&settings.taken);
+    if let Some(foreign) = &settings.foreign {
+        job.without = foreign::GATEWAYS.to_vec();
+        let gateways = settings.gateways_as_named.join(", ");
+        say(format_args!("gateway {gateways}, {foreign}"));
+    }
     Ok(job)
 }

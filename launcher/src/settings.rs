@@ -3,7 +3,7 @@
 
 mod file;
 mod flat;
-mod foreign;
+pub(crate) mod foreign;
 
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +20,8 @@ use socks_client::{
 use crate::args::{HowArgs, SettingsArgs};
 use crate::error::LaunchError;
 use crate::say::say;
+
+use foreign::Foreign;
 
 /// What the launcher takes over into the flat file, and so out of the environment. SOCKS6_CONFIG
 /// is replaced.
@@ -42,8 +44,8 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
     /// The gateways as the user wrote them, without credentials.
     pub(crate) gateways_as_named: Vec<String>,
-    /// Other programs' variables that have told of the gateway: not for the command.
-    pub(crate) taken: Vec<&'static str>,
+    /// Other programs' variables, if they have told of the gateway.
+    pub(crate) foreign: Option<Foreign>,
     /// Never start a private gateway.
     pub(crate) is_strict: bool,
     /// Where libsocks6.so is, if the user says so.
@@ -51,6 +53,9 @@ pub(crate) struct Settings {
     /// The file that had a part in it.
     pub(crate) source: Option<PathBuf>,
 }
+
+/// What a variable's name stands for.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// A value, and the words that say where it stands.
 #[derive(Debug, Clone)]
@@ -94,9 +99,25 @@ impl Settings {
         Self::load_with(args, &|name| env::var_os(name))
     }
 
-    fn load_with(
+    /// For what has nothing to do with gateways.
+    ///
+    /// # Errors
+    /// As [`Settings::load`], but for a gateway's name and other programs' variables.
+    pub(crate) fn without_gateways(args: &SettingsArgs) -> Result<Config, LaunchError> {
+        let own = Self::put_together(args, &|name| env::var_os(name), |_| None)?;
+        Ok(own.config)
+    }
+
+    fn load_with(args: &SettingsArgs, environment: Environment<'_>) -> Result<Self, LaunchError> {
+        let mut settings = Self::put_together(args, environment, foreign::layer)?;
+        settings.config.gateways = resolve(&settings.config.gateways)?;
+        Ok(settings)
+    }
+
+    fn put_together(
         args: &SettingsArgs,
-        environment: &dyn Fn(&str) -> Option<OsString>,
+        environment: Environment<'_>,
+        foreign: impl FnOnce(Environment<'_>) -> Option<(Layer, Foreign)>,
     ) -> Result<Self, LaunchError> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         let mut base = Base::find(args.config.as_deref(), &variable)?;
@@ -106,27 +127,20 @@ impl Settings {
         }
         let has_gateway =
             top.gateway.is_some() || base.layer.gateway.is_some() || base.flat_names("gateway");
-        let foreign = if has_gateway {
-            None
-        } else {
-            foreign::layer(&variable)?
-        };
-        let mut taken = Vec::new();
-        let mut below = Layer::default();
-        if let Some((layer, variables)) = foreign {
+        let (mut below, mut told) = (Layer::default(), None);
+        if !has_gateway && let Some((layer, foreign)) = foreign(&variable) {
             base.drop_login();
-            (below, taken) = (layer, variables);
+            (below, told) = (layer, Some(foreign));
         }
         let layer = top.over(below).over(base.layer);
         let library = variable("SOCKS6_LIB").map(PathBuf::from).or(base.library);
 
-        let mut config = layer.build(&base.flat, &base.places)?;
+        let config = layer.build(&base.flat, &base.places)?;
         let gateways_as_named = config.gateways.iter().map(ToString::to_string).collect();
-        config.gateways = resolve(&config.gateways)?;
         Ok(Self {
             config,
             gateways_as_named,
-            taken,
+            foreign: told,
             is_strict: base.is_strict,
             library,
             source: base.source,
@@ -136,12 +150,25 @@ impl Settings {
     /// For a run.
     ///
     /// # Errors
-    /// As [`Settings::load`].
+    /// As [`Settings::load`], and [`LaunchError::Strict`].
     pub(crate) fn of_run(how: &HowArgs) -> Result<Self, LaunchError> {
         let mut settings = Self::load(&how.settings)?;
         settings.is_strict |= how.strict;
         settings.config.is_sticky |= how.sticky;
+        settings.refuse_under_strict()?;
         Ok(settings)
+    }
+
+    /// What nobody wrote for socks6 must not take everything from it.
+    fn refuse_under_strict(&self) -> Result<(), LaunchError> {
+        match &self.foreign {
+            Some(foreign) if self.is_strict && foreign.is_all_direct => {
+                let instead = "SOCKS6_NO_PROXY='*' says the same for socks6";
+                let what = format!("NO_PROXY=* would have everything go direct; {instead}");
+                Err(LaunchError::Strict(what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whatever the user wanted logged.
@@ -375,11 +402,12 @@ fn no_proxy(list: Option<At<String>>) -> Result<Vec<At<String>>, LaunchError> {
     let Some(At { value, place }) = list else {
         return Ok(Vec::new());
     };
-    let rules = Rule::parse_no_proxy(&value).or_else(|what| wrong(&place, &what))?;
-    Ok(rules
-        .iter()
-        .map(|rule| at(rule.to_string(), &place))
-        .collect())
+    Rule::parse_no_proxy(&value)
+        .map(|rule| match rule {
+            Ok(rule) => Ok(at(rule.to_string(), &place)),
+            Err(what) => wrong(&place, &what),
+        })
+        .collect()
 }
 
 /// Host names become addresses: the shim would have to ask DNS from within the program.

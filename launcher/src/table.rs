@@ -17,7 +17,7 @@ use crate::settings::Settings;
 /// # Errors
 /// If there is none, or it is somebody else's.
 pub(crate) fn table(args: &TableArgs) -> Result<ExitCode, LaunchError> {
-    let config = Settings::load(&args.settings)?.config;
+    let config = Settings::without_gateways(&args.settings)?;
     let wrong = |place: String| {
         move |error: TableError| LaunchError::Setting {
             place,

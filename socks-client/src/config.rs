@@ -394,7 +394,10 @@ impl<'a> Settings<'a> {
             config.rules.push(at(&place, Rule::parse(text))?);
         }
         if let Some(text) = self.no_proxy {
-            let rules = at("SOCKS6_NO_PROXY", Rule::parse_no_proxy(text))?;
+            let rules = at(
+                "SOCKS6_NO_PROXY",
+                Rule::parse_no_proxy(text).collect::<Result<_, _>>(),
+            )?;
             config.rules.precede(rules);
         }
         if let Some((place, text)) = self.log {

@@ -156,12 +156,11 @@ impl Rule {
     /// `:PORT` if only that is meant, separated by commas or blanks.
     ///
     /// # Errors
-    /// In words, the first entry that is none of these.
-    pub fn parse_no_proxy(text: &str) -> Result<Vec<Self>, String> {
+    /// In words, for an entry that is none of these.
+    pub fn parse_no_proxy(text: &str) -> impl Iterator<Item = Result<Self, String>> {
         text.split(|c: char| c == ',' || c.is_whitespace())
             .filter(|entry| !entry.is_empty())
             .map(Self::of_no_proxy)
-            .collect()
     }
 
     fn of_no_proxy(entry: &str) -> Result<Self, String> {

@@ -152,30 +152,65 @@ fn other_programs_variables_are_understood() {
     let expected = "gateway socks5://alice:secret@192.0.2.8:1081\n\
         rule direct .corp.example\nrule direct 10.0.0.0/8";
     assert_eq!(world.flat(&args()), expected);
-    assert!(world.load(&args()).unwrap().taken.contains(&"ALL_PROXY"));
+    let told = world.load(&args()).unwrap().foreign.unwrap().to_string();
+    assert_eq!(told, "from ALL_PROXY, but for what NO_PROXY names");
     // What stands in our own file goes to no other gateway; nor do the exceptions of another proxy count.
     world.file("config.toml", "user = 'bob'\npassword = 'hidden'\n");
     assert_eq!(world.flat(&args()), expected);
     world.file("config.toml", "gateway = '192.0.2.1'\n");
     assert_eq!(world.flat(&args()), "gateway 192.0.2.1:1080");
-    assert_eq!(world.load(&args()).unwrap().taken, [""; 0]);
+    assert!(world.load(&args()).unwrap().foreign.is_none());
     world.set("SOCKS6_GATEWAY", "192.0.2.2");
     assert_eq!(world.flat(&args()), "gateway 192.0.2.2:1080");
-    for (proxy, words) in [
-        (
-            "http://192.0.2.8:8080",
-            "all_proxy: `http://` is not a SOCKS5 gateway",
-        ),
-        (
-            "192.0.2.8:8080",
-            "all_proxy: without socks5:// it is an HTTP proxy",
-        ),
+}
+
+/// They are not written for socks6: what it cannot use is passed over, and the next one asked.
+#[test]
+fn what_cannot_be_used_in_other_programs_variables_is_passed_over() {
+    for proxy in [
+        "http://192.0.2.8:8080",
+        "192.0.2.8:8080",
+        "socks4://192.0.2.8",
     ] {
         let mut world = World::new("foreign-http");
         world.set("all_proxy", proxy);
-        let error = world.error(&args());
-        assert!(error.starts_with(words), "{error}");
+        world.set("NO_PROXY", "*");
+        assert_eq!(world.flat(&args()), "", "{proxy}");
+        world.set("SOCKS5_SERVER", "192.0.2.9:1085");
+        let flat = world.flat(&args());
+        assert_eq!(flat, "gateway 192.0.2.9:1085\nrule direct *", "{proxy}");
     }
+    let mut world = World::new("foreign-exceptions");
+    world.set("ALL_PROXY", "socks5://192.0.2.8");
+    for odd in [
+        "169.254/16",
+        "<local>",
+        "10.0.0.0/255.0.0.0",
+        "fe80::1%eth0",
+        ".",
+        "*:80",
+    ] {
+        world.set("NO_PROXY", &format!("{odd},corp.example"));
+        let flat = world.flat(&args());
+        assert_eq!(
+            flat, "gateway 192.0.2.8:1080\nrule direct .corp.example",
+            "{odd}"
+        );
+    }
+}
+
+/// docs/configuration.md: under `--strict` a `*` in `NO_PROXY` is refused; in our own variable it is the user's word.
+#[test]
+fn another_programs_star_is_refused_under_strict() {
+    let mut world = World::new("foreign-strict");
+    world.file("config.toml", "strict = true\n");
+    world.set("ALL_PROXY", "socks5://192.0.2.8");
+    world.set("NO_PROXY", "corp.example,*");
+    let refused = world.load(&args()).unwrap().refuse_under_strict();
+    assert!(matches!(refused, Err(LaunchError::Strict(_))));
+    world.set("NO_PROXY", "corp.example");
+    world.set("SOCKS6_NO_PROXY", "*");
+    world.load(&args()).unwrap().refuse_under_strict().unwrap();
 }
 
 /// Options, variables, file: the first rule that matches decides.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::installation::{Bounded as _, Installation, stdout};
+use crate::installation::{Bounded as _, Installation, stderr, stdout};
 
 #[test]
 fn all_is_well_without_a_gateway_and_that_is_said() {
@@ -71,4 +71,45 @@ fn the_table_is_named_with_what_is_in_it() {
     );
     let output = here.socks6("table --table private").bounded();
     assert!(stdout(&output).starts_with("private: "));
+}
+
+/// docs/configuration.md: `check` and `run` name the variable; what is no gateway stops neither of them.
+#[test]
+fn a_gateway_of_another_programs_variable_is_told_with_the_variable() {
+    let here = Installation::new("check-foreign");
+    let told = "from ALL_PROXY, but for what no_proxy names";
+    let mut check = here.socks6("check");
+    let output = check
+        .env("ALL_PROXY", "socks5h://alice:secret@127.0.0.1:1")
+        .env("no_proxy", "<local>,corp.example")
+        .bounded();
+    let line = format!("config   ok    no file, defaults; gateway {told}\n");
+    assert!(stdout(&output).contains(&line), "{output:?}");
+
+    let mut run = here.socks6("run -- true");
+    let output = run
+        .env("ALL_PROXY", "socks5h://alice:secret@127.0.0.1:1")
+        .env("no_proxy", "corp.example")
+        .bounded();
+    assert!(output.status.success(), "{output:?}");
+    let line = format!("socks6: gateway 127.0.0.1:1, {told}\n");
+    assert_eq!(stderr(&output), line);
+
+    let http = |words| {
+        here.socks6(words)
+            .env("ALL_PROXY", "http://127.0.0.1:1")
+            .bounded()
+    };
+    let passed_over = "socks6: ALL_PROXY is no socks5:// proxy: passed over\n";
+    let output = http("check true");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stderr(&output), passed_over);
+    let output = http("run --strict -- true");
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let output = http("table --table private");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(stderr(&output), "");
+    // Nor is a name looked up.
+    let gateway = format!("table --table private --gateway {}", "a".repeat(64));
+    assert!(here.socks6(&gateway).bounded().status.success());
 }

@@ -96,7 +96,8 @@ impl Installation {
     /// Nothing of the user's own surroundings.
     pub(crate) fn prepare(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("SOCKS6_") {
+            let text = name.to_string_lossy().to_uppercase();
+            if text.starts_with("SOCKS") || text.ends_with("_PROXY") {
                 command.env_remove(name);
             }
         }

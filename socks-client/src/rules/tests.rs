@@ -177,12 +177,15 @@ fn no_proxy_lists_are_read_as_users_know_them() {
             "direct .host.example 8080|direct ::1/128 22|direct 192.0.2.1/32 80",
         ),
     ] {
-        let rules = Rule::parse_no_proxy(text).unwrap();
-        let lines: Vec<_> = rules.iter().map(ToString::to_string).collect();
+        let rules = Rule::parse_no_proxy(text).map(Result::unwrap);
+        let lines: Vec<_> = rules.map(|rule| rule.to_string()).collect();
         assert_eq!(lines.join("|"), shown, "{text}");
     }
     for text in ["a b:x", "10.0.0", "<local>", "*:80"] {
-        assert!(Rule::parse_no_proxy(text).is_err(), "{text}");
+        assert!(
+            Rule::parse_no_proxy(text).any(|rule| rule.is_err()),
+            "{text}"
+        );
     }
 }
 
