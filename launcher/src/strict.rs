@@ -7,6 +7,9 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use crate::error::LaunchError;
 use crate::say::say;
 
+/// The same calls in the x32 mode of x86-64, which a filter sees as the same processor.
+const X32: libc::c_long = 0x4000_0000;
+
 /// Takes io_uring from this process and all that descend from it: what goes by its rings passes no
 /// function of libc. Programs meet a kernel without it, ENOSYS, and go on with poll and epoll.
 ///
@@ -24,12 +27,34 @@ pub(crate) fn without_io_uring() -> Result<(), LaunchError> {
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let enosys = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    let io_uring = [(libc::SYS_io_uring_setup, Vec::new())];
+    // A ring may also be inherited, or come by a socket.
+    let calls = [
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+    ];
+    let numbers = calls.into_iter().flat_map(|call| [call, call | X32]);
     SeccompFilter::new(
-        io_uring.into(),
+        numbers.map(|number| (number, Vec::new())).collect(),
         SeccompAction::Allow,
         enosys,
         env::consts::ARCH.try_into()?,
     )?
     .try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few kernels have x32 to try it on.
+    #[test]
+    fn the_filter_knows_the_calls_in_both_modes() {
+        let filter = filter().unwrap();
+        for call in 425..=427 {
+            for number in [call, call | 0x4000_0000] {
+                assert!(filter.iter().any(|line| line.k == number), "{number:#x}");
+            }
+        }
+    }
 }
