@@ -82,14 +82,14 @@ pub(crate) fn prepare(
         if !how.unprotected || settings.is_strict {
             return Err(LaunchError::OutOfReach { path, obstacle });
         }
-        say(format_args!(
-            "{}: {obstacle}: its connections go direct",
-            path.display()
-        ));
         // glibc's loader warns of a library that it cannot load; others end the program.
-        if matches!(obstacle, Obstacle::Loader(_)) {
+        let whose = if matches!(obstacle, Obstacle::Loader(_)) {
             preload = present;
-        }
+            "its connections go direct, and those of what it starts"
+        } else {
+            "its connections go direct"
+        };
+        say(format_args!("{}: {obstacle}: {whose}", path.display()));
     }
     let mut job = Job::new(program, command, arguments.unwrap_or_default(), preload);
     if let Some(foreign) = &settings.foreign {

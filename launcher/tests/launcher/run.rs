@@ -218,6 +218,11 @@ fn another_libcs_program_runs_unprotected_without_the_shim() {
     let output = unprotected.env("LD_PRELOAD", "").arg(&program).bounded();
     assert_eq!(output.status.code(), Some(5));
     assert_eq!(stdout(&output), "\n");
+    assert!(
+        stderr(&output).ends_with("its connections go direct, and those of what it starts\n"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
