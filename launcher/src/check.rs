@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use socks_client::{Gateway, GatewayHost, Resolve};
-use socks_wire::{Cmd, Destination, Fqdn, Method, Progress, Rep};
+use socks_wire::{Cmd, Destination, Fqdn, HandshakeError, Method, Progress, Rep};
 
 use crate::args::CheckArgs;
 use crate::elf::Image;
@@ -216,6 +216,18 @@ fn pipelining(sheet: &mut Sheet, gateway: &Gateway, address: IpAddr) {
     let hangs_up = |asked: Result<Rep, ProbeError>| asked.is_err_and(|error| error.is_end());
     let is_taken = match asked(true) {
         Ok(_) => true,
+        // In one segment a login leaves no choice of method.
+        Err(ProbeError::Refusal(HandshakeError::NoAcceptableMethod)) => {
+            let words = format!("{gateway} asks for no password: leave out the login");
+            return if gateway.is_pipelined {
+                sheet.enter("gateway", Err(words));
+            } else {
+                Sheet::note(
+                    "gateway",
+                    format_args!("{words}, and `?pipelined` may save round trips"),
+                );
+            };
+        }
         // `ssh -D` has no other word for a refusal.
         end => hangs_up(end) && hangs_up(asked(false)),
     };

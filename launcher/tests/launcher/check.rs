@@ -1,6 +1,9 @@
 //! `socks6 check` and `socks6 table`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::thread;
 
 use crate::installation::{Bounded as _, Installation, stderr, stdout};
 
@@ -112,4 +115,33 @@ fn a_gateway_of_another_programs_variable_is_told_with_the_variable() {
     // Nor is a name looked up.
     let gateway = format!("table --table private --gateway {}", "a".repeat(64));
     assert!(here.socks6(&gateway).bounded().status.success());
+}
+
+/// With `?pipelined` a login is all that is offered, and this gateway wants none: that is what is said of it.
+#[test]
+fn a_gateway_that_wants_no_login_is_not_said_to_want_another_order() {
+    let here = Installation::new("check-login");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let gateway = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut octets = [0; 512];
+            let _len = client.read(&mut octets).unwrap();
+            let methods = &octets[2..][..octets[1].into()];
+            let method = if methods.contains(&0) { 0 } else { 0xFF };
+            client.write_all(&[5, method]).unwrap();
+            while client.read(&mut octets).is_ok_and(|len| len > 0) {}
+        }
+    });
+    for (option, verdict) in [("", "--  "), ("?pipelined", "FAIL")] {
+        let url = format!("check --gateway socks5://u:pw@{gateway}{option}");
+        let said = stdout(&here.socks6(&url).bounded());
+        let line = "asks for no password: leave out the login";
+        assert!(
+            said.contains(&format!("gateway  {verdict}  {gateway} {line}")),
+            "{said}"
+        );
+        assert!(!said.contains("in one segment"), "{said}");
+    }
 }
