@@ -118,7 +118,7 @@ unsafe extern "C-unwind" fn sendmmsg(
     while plain < count {
         // SAFETY: our caller's contract.
         let name = unsafe { name_of(&raw const (*at(plain)).msg_hdr) };
-        if !matches!(addressed(fd, flags, name), Addressed::Pass) {
+        if !matches!(judged(fd, flags, name), Addressed::Pass) {
             break;
         }
         plain = plain.saturating_add(1);
@@ -156,27 +156,31 @@ unsafe extern "C-unwind" fn sendmmsg(
     c_int::try_from(sent).unwrap_or(-1)
 }
 
+/// Connects the socket, if the message is to.
 fn addressed(fd: c_int, flags: c_int, name: Given) -> Addressed {
+    match (judged(fd, flags, name), name) {
+        (Addressed::Connected, Given::Inet(to)) => match dial(fd, to) {
+            None => Addressed::Pass,
+            Some(Ok(())) => Addressed::Connected,
+            Some(Err(error)) => Addressed::Fail(error),
+        },
+        (verdict, _) => verdict,
+    }
+}
+
+/// What is to become of it; `Connected` here means: connect it first.
+fn judged(fd: c_int, flags: c_int, name: Given) -> Addressed {
     let Given::Inet(to) = name else {
         return Addressed::Pass;
     };
     let is_fast_open = flags & libc::MSG_FASTOPEN != 0;
     let broken = Addressed::Fail(Errno::BROKEN);
-    let verdict = enter(Addressed::Pass, broken, |state| {
+    enter(Addressed::Pass, broken, |state| {
         state.on_send(fd, to, is_fast_open)
-    });
-    if !matches!(verdict, Addressed::Connected) {
-        return verdict;
-    }
-    match dial(fd, to) {
-        None => Addressed::Pass,
-        Some(Ok(())) => Addressed::Connected,
-        Some(Err(error)) => Addressed::Fail(error),
-    }
+    })
 }
 
 impl State {
-    /// `Connected` here means: connect it first.
     fn on_send(&self, fd: c_int, to: SocketAddr, is_fast_open: bool) -> Addressed {
         let facts = match io::facts(fd) {
             Ok(Some(facts)) => facts,
