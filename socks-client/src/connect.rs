@@ -181,8 +181,12 @@ fn ruled(
     let (name, address) = match &destination.address {
         Address::Fqdn(name) => (Some(name.as_bytes()), None),
         Address::Ip(address) => {
+            // That a direct name has this address lets no question out to a name server there, and changes nothing for
+            // this host's own.
+            let is_noted = relay.port != DOMAIN_PORT && !is_local(*address);
             looked_up = direct_names
                 .slot_of(*address)
+                .filter(|_| is_noted)
                 .and_then(|slot| table.lookup(table.pool().address(slot, Family::V4)));
             (looked_up.as_ref().map(Name::as_bytes), Some(*address))
         }

@@ -307,4 +307,18 @@ fn a_name_that_is_ruled_direct_is_reached_by_its_real_address() {
     ));
     let fake = SocketAddr::new(table.pool().address(slot, Family::V4), 80);
     assert_eq!(to(fake), Route::Refuse(Errno::NO_ADDRESS));
+    // A name server at its address gets no question.
+    assert_eq!(to("192.0.2.9:53".parse().unwrap()), Route::Answer);
+}
+
+#[test]
+fn a_direct_name_that_is_loopback_changes_nothing_for_loopback() {
+    let config = ruled_by(&["direct .corp.example 443", "relay *"]);
+    let table = table();
+    let names = DirectNames::new(&config.rules);
+    let slot = table.register(b"here.corp.example").unwrap();
+    assert!(names.note(Ipv4Addr::LOCALHOST.into(), slot));
+    let asked = SocketAddr::from((Ipv4Addr::LOCALHOST, 5432));
+    let route = decide(facts(Family::V4), asked, &config, &table, &names);
+    assert_eq!(route, Route::Direct);
 }

@@ -97,6 +97,10 @@ pub(crate) unsafe fn tell(fd: c_int, result: ssize_t, sent: Sent) -> ssize_t {
         match enter(Unsent::Kernels, Unsent::Refused, |state| state.unsent(fd)) {
             Unsent::Kernels => {}
             Unsent::Refused => errno::set(Errno::FAIL_CLOSED.0),
+            // From a file: nothing asks that way.
+            Unsent::Question(_) if matches!(sent, Sent::Nothing) => {
+                errno::set(Errno::FAIL_CLOSED.0);
+            }
             // SAFETY: our caller's contract.
             Unsent::Question(server) => return unsafe { ask(fd, server, sent) },
         }

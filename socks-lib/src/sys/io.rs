@@ -198,11 +198,17 @@ pub(crate) fn stream_towards(to: SocketAddr) -> Result<c_int, Errno> {
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
         .map(File::new)
         .map_err(|error| Errno(error.raw_os_error()))?;
+    // Out of the way of programs that close and open the low numbers, standard output among them; as far as
+    // RLIMIT_NOFILE lets it.
+    let socket = rustix::io::fcntl_dupfd_cloexec(&socket, OWN_NUMBERS).map_or(socket, File::new);
     match rustix::net::connect(&socket, &to) {
         Ok(()) | Err(Raw::INPROGRESS) => Ok(socket.into_raw()),
         Err(error) => Err(Errno(error.raw_os_error())),
     }
 }
+
+/// The first number that a descriptor of our own may have while the program's code runs: as shells have it.
+const OWN_NUMBERS: c_int = 100;
 
 /// Closes a descriptor of our own.
 pub(crate) fn close(fd: c_int) {
