@@ -97,12 +97,12 @@ fn a_connection_costs_one_round_trip() {
     let one_way = Duration::from_millis(50);
     let _distance = Distance::start(&topology.gateway, near, topology.gateway_socket(), one_way);
 
-    for (option, round_trips) in [("?pipelined", 1), ("", 3)] {
+    // Three cannot take less, whatever else the machine does.
+    for (option, expected) in [("?pipelined", 100..300), ("", 300..u64::MAX)] {
         let shim = as_alice(&topology.shim(), &format!("{near}{option}"));
         let outcome = connect(&topology, &shim, SERVER, "25");
         said(&outcome, "0", &shim);
         let took = milliseconds(&shim, &outcome);
-        let expected = round_trips * 100..round_trips * 100 + 80;
         assert!(
             expected.contains(&took),
             "{option}: {took} ms, not {expected:?}"

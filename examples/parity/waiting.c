@@ -328,6 +328,27 @@ static void duplicated_before(const void *arg)
     say_received(fd);
 }
 
+/* A signal that came before the call, and that the call's mask lets through. */
+static void masked_signal(const void *arg)
+{
+    WAY;
+    struct target to = target(way, SLOW, ECHO);
+    int fd = stream(way);
+    sigset_t alarm_only, before;
+    sigemptyset(&alarm_only);
+    sigaddset(&alarm_only, SIGALRM);
+    sigprocmask(SIG_BLOCK, &alarm_only, &before);
+    alarm_in(10, 0);
+    nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+    non_blocking(fd);
+    say_dial("connect", fd, &to);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
+    say_result("ppoll", ppoll(&poll_fd, 1, &(struct timespec){.tv_sec = 5}, &before));
+    say("%d alarms; ", (int)alarms);
+    say("poll %x; ", settle(fd));
+    say_so_error(fd);
+}
+
 void rows_waiting(void)
 {
     static const struct {
@@ -339,6 +360,7 @@ void rows_waiting(void)
         {"limit", limited}, {"limit-then-done", limited_then_done}, {"interrupted", interrupted},
         {"restarted", restarted}, {"restart-and-limit", restart_and_limit}, {"ignored-signal", ignored_signal},
         {"shutdown", shut_midway}, {"duplicated-before", duplicated_before},
+        {"masked-signal", masked_signal},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)
         for (enum way way = V4; way <= MAPPED; way++)

@@ -128,10 +128,13 @@ unsafe fn driven(
     wait: impl Fn(*mut pollfd, Option<Duration>) -> c_int,
 ) -> c_int {
     let len = usize::try_from(count).unwrap_or(0);
-    // The kernel says first what it thinks of the array: EFAULT, EINVAL.
-    let zero = Some(Duration::ZERO);
-    if len == 0 || wait(fds, zero) < 0 {
+    if len == 0 {
         return wait(fds, deadline.left());
+    }
+    // The kernel says first what it thinks of the array, EFAULT or EINVAL, and of a signal that is there already: EINTR.
+    let tried = wait(fds, Some(Duration::ZERO));
+    if tried < 0 {
+        return tried;
     }
     if len <= ON_STACK {
         let mut copy = [pollfd {
