@@ -186,6 +186,52 @@ fn a_gateway_that_answers_no_look_ups_is_used_without() {
     }
 }
 
+/// Such a gateway says so by hanging up; one that is cut off in the middle of an answer has said nothing.
+#[test]
+fn a_gateway_that_breaks_off_once_is_asked_again() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let request = || vec![Act::Receive(3), Act::Send(vec![5, 0]), Act::ReceiveRequest];
+    // RFC 1928 §6, in the manner of Tor's RESOLVE: REP 04, no such host.
+    let unknown = Act::Send(vec![5, 4, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let cut = [request(), vec![Act::Reset]].concat();
+    let told = [request(), vec![unknown]].concat();
+    let scripts = vec![cut, told];
+    let peer = Peer::start_in_turn(&topology.gateway, topology.gateway_socket(), scripts);
+    let shim = verifying(&topology);
+    let program = "import socket\nfor i in 1, 2:\n try: socket.getaddrinfo('gone.example', 80)\n \
+                   except socket.gaierror as error: print(error.errno)";
+    let outcome = topology
+        .victim(["/usr/bin/python3", "-c", program])
+        .shim(&shim)
+        .run();
+    assert_eq!(outcome.expect_ok().stdout(), "-2\n-2\n", "{outcome}");
+    assert_eq!(peer.connections(), 3);
+}
+
+/// A program that closes whatever is open closes our connection too; what it opens then is its own.
+#[test]
+fn what_a_program_opens_in_the_middle_of_a_look_up_is_left_alone() {
+    let Some(topology) = Topology::new(Families::V4, Families::V6) else {
+        return;
+    };
+    let script = vec![Act::Receive(3), Act::Wait(Duration::from_secs(2))];
+    let _peer = Peer::start(&topology.gateway, topology.gateway_socket(), script);
+    let shim = verifying(&topology);
+    let program = "import os, socket, threading, time\n\
+                   def look_up():\n try: socket.getaddrinfo('gone.example', 80)\n \
+                   except socket.gaierror as error: print(error.errno)\n\
+                   thread = threading.Thread(target=look_up)\nthread.start()\ntime.sleep(0.7)\n\
+                   os.closerange(3, 400)\nmine = [os.open('/dev/null', os.O_RDONLY) for _ in range(200)]\n\
+                   thread.join()\nfor fd in mine: os.fstat(fd)\nprint('mine')";
+    let outcome = topology
+        .victim(["/usr/bin/python3", "-c", program])
+        .shim(&shim)
+        .run();
+    assert_eq!(outcome.expect_ok().stdout(), "-3\nmine\n", "{outcome}");
+}
+
 /// `socks6 check` finds out who answers them.
 #[test]
 fn check_tells_who_answers_look_ups() {

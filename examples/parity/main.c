@@ -60,6 +60,7 @@ static void collect(void)
     rows_fastopen();
     rows_waiting();
     rows_slow();
+    rows_sets();
     rows_streams();
     rows_local();
     rows_processes();

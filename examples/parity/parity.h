@@ -48,6 +48,7 @@ void rows_descriptors(void);
 void rows_fastopen(void);
 void rows_waiting(void);
 void rows_slow(void);
+void rows_sets(void);
 void rows_streams(void);
 void rows_local(void);
 void rows_processes(void);

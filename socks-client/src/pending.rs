@@ -34,10 +34,23 @@ impl Pending {
         }
     }
 
-    /// Whether there is one.
+    /// Whether there is one, or whoever reads and writes has to look all the same ([`Pending::watch`]).
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        let watched = u32::from(self.is_watched.load(Ordering::Relaxed));
+        self.count.load(Ordering::Relaxed).saturating_sub(watched)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// From now on somebody has to look, whatever descriptors there are: a stream to a name server
@@ -137,9 +150,12 @@ mod tests {
         assert!(!pending.is_any() && !pending.was_any());
         assert!(pending.insert(0) && pending.insert(200) && pending.insert(200));
         assert!(pending.is_any() && pending.has(0) && !pending.has(1));
-        assert!(pending.iter().eq([0, 200]));
+        assert!(pending.iter().eq([0, 200]) && pending.len() == 2);
+        pending.watch();
+        assert!(pending.len() == 2 && !pending.is_empty());
         assert!(pending.remove(200) && !pending.remove(200) && pending.remove(0));
-        assert!(!pending.is_any() && pending.was_any());
+        assert!(pending.is_empty() && pending.was_any());
+        assert!(pending.is_any(), "it is watched");
     }
 
     /// close(-1) is everyday clean-up code.

@@ -67,7 +67,7 @@ const PREFIX_MASK: u64 = 0x3_ffff << PREFIX_SHIFT;
 pub struct Registration {
     /// The epoll descriptor.
     pub set: i32,
-    /// `events` of epoll_event.
+    /// `events` of epoll_event, with EPOLLERR and EPOLLHUP, which the kernel adds.
     pub events: u32,
     /// `data` of epoll_event.
     pub data: u64,
@@ -281,6 +281,15 @@ impl Row {
 }
 
 impl Registration {
+    /// EPOLLONESHOT, EPOLLET, EPOLLWAKEUP and EPOLLEXCLUSIVE (epoll_ctl(2)), which are no events.
+    const FLAGS: u32 = 0xf000_0000;
+
+    /// Whether it is a one-shot that has fired: the kernel leaves the flags alone.
+    #[must_use]
+    pub const fn is_spent(&self) -> bool {
+        self.events & !Self::FLAGS == 0
+    }
+
     fn load(words: &[AtomicU64; 2]) -> Option<Self> {
         let [head, data] = words.each_ref().map(|word| word.load(Ordering::Acquire));
         let set = i32::try_from((head >> 32).checked_sub(1)?).ok()?;
@@ -439,5 +448,6 @@ mod tests {
         assert!(row.registered(of(8, 1)) && !row.registered(of(9, 1)));
         row.unregistered(0);
         assert!(row.registrations().eq([of(7, u32::MAX), of(8, 1)]));
+        assert!(of(1, 0x4000_0000).is_spent() && !of(1, 0x4000_0010).is_spent());
     }
 }

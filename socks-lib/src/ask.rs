@@ -17,7 +17,7 @@ use socks_wire::{
 
 use crate::handshake::{Ended, advance, credentials};
 use crate::state::State;
-use crate::sys::io;
+use crate::sys::io::{self, Own};
 
 /// For the whole question, in milliseconds: resolv.conf(5) has two attempts of five seconds.
 const LIMIT: u64 = 10_000;
@@ -26,21 +26,43 @@ const HEARD_OCTETS: usize = 2 + 2 + 7 + 255;
 
 /// The gateways (by the bits of their indices) that are known to answer no questions.
 #[derive(Debug, Default)]
-pub(crate) struct Mute(AtomicU64);
+pub(crate) struct Mute {
+    /// They have said so.
+    said: AtomicU64,
+    /// They hang up on whoever asks: Dante and `ssh -D` have no other word for a command that they do not know.
+    hangs_up: AtomicU64,
+    /// When one was last seen to do so, in milliseconds; a gateway that is just being replaced hangs up as well.
+    seen: AtomicU64,
+}
+
+/// How long a gateway that hangs up is not asked again, in milliseconds.
+const MUTE_TIME: u64 = 60_000;
 
 impl Mute {
     fn bit(gateway: usize) -> u64 {
         u32::try_from(gateway).map_or(0, |index| 1_u64.checked_shl(index).unwrap_or(0))
     }
 
-    fn is(&self, gateway: usize) -> bool {
-        self.0.load(Ordering::Relaxed) & Self::bit(gateway) != 0
+    fn is(&self, gateway: usize, now: Clock) -> bool {
+        let has = |bits: &AtomicU64| bits.load(Ordering::Relaxed) & Self::bit(gateway) != 0;
+        let since = || now.0.saturating_sub(self.seen.load(Ordering::Relaxed));
+        has(&self.said) || (has(&self.hangs_up) && since() < MUTE_TIME)
     }
 
     /// Whether that is news.
-    fn set(&self, gateway: usize) -> bool {
+    fn has_said(&self, gateway: usize) -> bool {
+        Self::set(&self.said, gateway)
+    }
+
+    /// Whether that is news.
+    fn has_hung_up(&self, gateway: usize, now: Clock) -> bool {
+        self.seen.store(now.0, Ordering::Relaxed);
+        Self::set(&self.hangs_up, gateway)
+    }
+
+    fn set(bits: &AtomicU64, gateway: usize) -> bool {
         let bit = Self::bit(gateway);
-        self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        bits.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 }
 
@@ -54,8 +76,10 @@ pub(crate) struct Asking {
     candidate: u8,
     /// Until when that gateway may be silent.
     until: Clock,
-    socket: Option<c_int>,
+    socket: Option<Own>,
     is_connected: bool,
+    /// Whether it has been asked before, and has hung up.
+    is_second: bool,
     progress: Progress,
     heard: [u8; HEARD_OCTETS],
     heard_octets: usize,
@@ -65,7 +89,7 @@ pub(crate) struct Asking {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Turn {
     /// Calls libc's poll for this, for at most so many milliseconds.
-    Wait(c_int, c_short, c_int),
+    Wait(Own, c_short, c_int),
     /// Goes on with this.
     Over(Said),
 }
@@ -111,6 +135,7 @@ impl Asking {
             until: now,
             socket: None,
             is_connected: false,
+            is_second: false,
             progress: Progress::default(),
             heard: [0; HEARD_OCTETS],
             heard_octets: 0,
@@ -123,7 +148,7 @@ impl Asking {
 
     fn close(&mut self) {
         if let Some(socket) = self.socket.take() {
-            io::close(socket);
+            socket.close();
         }
     }
 
@@ -192,6 +217,9 @@ impl State {
                 Err(stepped) => return stepped,
             },
         };
+        let Some(socket) = socket.fd() else {
+            return Stepped::Over(Said::Fail(Eai::AGAIN));
+        };
         if !asking.is_connected {
             match io::take_error(socket) {
                 Err(errno) => return Stepped::Failed(errno.name()),
@@ -209,20 +237,33 @@ impl State {
                 Stepped::Wants(events)
             }
             Ended::Stands(_) => Stepped::Over(Said::Found),
-            Ended::Refused(HandshakeError::Reply(Rep::COMMAND_NOT_SUPPORTED)) => self.muted(asking),
+            Ended::Refused(HandshakeError::Reply(Rep::COMMAND_NOT_SUPPORTED)) => {
+                self.muted(asking, Mute::has_said)
+            }
             Ended::Refused(HandshakeError::Reply(rep)) => Stepped::Over(match Eai::of_reply(rep) {
                 Some(eai) => Said::Fail(eai),
                 None => Said::Nothing,
             }),
             Ended::Refused(_) => Stepped::Failed("the gateway would not have us"),
-            // Dante and `ssh -D` have no other word for a command that they do not know.
-            Ended::Lost(_) if asking.reply().is_some_and(<[u8]>::is_empty) => self.muted(asking),
+            Ended::Lost(_) if asking.reply().is_some_and(<[u8]>::is_empty) => {
+                // Once may be an accident; twice is its way.
+                if asking.is_second {
+                    let now = io::now();
+                    return self.muted(asking, |mute, gateway| mute.has_hung_up(gateway, now));
+                }
+                asking.close();
+                asking.is_second = true;
+                match self.ask_at(asking, asking.candidate) {
+                    Ok(_) => Stepped::Wants(libc::POLLOUT),
+                    Err(stepped) => stepped,
+                }
+            }
             Ended::Lost(_) => Stepped::Failed("the gateway hung up"),
         }
     }
 
     /// A connection to the gateway's next address.
-    fn ask_next(&self, asking: &mut Asking) -> Result<c_int, Stepped> {
+    fn ask_next(&self, asking: &mut Asking) -> Result<Own, Stepped> {
         let now = io::now();
         let next = |except| self.candidates.next(Family::V4, asking.began, now, except);
         let again = Stepped::Over(Said::Fail(Eai::AGAIN));
@@ -233,6 +274,12 @@ impl State {
         let left = asking.end().0.saturating_sub(now.0);
         let patience = if is_last { left } else { left / 2 };
         asking.until = Clock(now.0.saturating_add(patience));
+        asking.is_second = false;
+        self.ask_at(asking, index)
+    }
+
+    fn ask_at(&self, asking: &mut Asking, index: u8) -> Result<Own, Stepped> {
+        let again = Stepped::Over(Said::Fail(Eai::AGAIN));
         asking.candidate = index;
         let gateway = self.asked_gateway(asking);
         let is_pipelined = gateway.is_some_and(|gateway| gateway.is_pipelined);
@@ -241,10 +288,10 @@ impl State {
         let Some(candidate) = self.candidates.get(index) else {
             return Err(again);
         };
-        if self.mute.is(candidate.gateway) {
+        if self.mute.is(candidate.gateway, io::now()) {
             return Err(Stepped::Over(Said::Nothing));
         }
-        match io::stream_towards(candidate.address) {
+        match Own::stream_towards(candidate.address) {
             Ok(socket) => {
                 asking.socket = Some(socket);
                 Ok(socket)
@@ -269,12 +316,12 @@ impl State {
         }
     }
 
-    /// The gateway does not know the question: it is not asked again.
-    fn muted(&self, asking: &Asking) -> Stepped {
+    /// The gateway does not know the question: it is not asked again. `note` tells whether that is news.
+    fn muted(&self, asking: &Asking, note: impl FnOnce(&Mute, usize) -> bool) -> Stepped {
         if let (Some(candidate), Some(gateway)) = (
             self.candidates.get(asking.candidate),
             self.asked_gateway(asking),
-        ) && self.mute.set(candidate.gateway)
+        ) && note(&self.mute, candidate.gateway)
         {
             let level = LogLevel::Warn;
             self.log(

@@ -10,6 +10,7 @@ use socks_client::{
 };
 
 use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
+use crate::nested::note_spent;
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
 use crate::sys::abi;
@@ -105,6 +106,7 @@ impl State {
             );
             return Start::Fail(Errno::NO_STATE);
         };
+        note_spent(fd, row);
         row.begin(facts.cookie, connection, index, is_swapped);
         let mut call = Call {
             fd,

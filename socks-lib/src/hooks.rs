@@ -10,6 +10,7 @@ pub(crate) mod dns;
 pub(crate) mod epoll;
 pub(crate) mod forward;
 pub(crate) mod names;
+pub(crate) mod passive;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod question;

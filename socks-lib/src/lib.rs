@@ -11,6 +11,7 @@
 //! | `res_query` and its family | [`hooks::dns`] |
 //! | `rcmd`, `rexec`, `ruserok` and their relatives, `gethostid` | [`hooks::remote`] |
 //! | `connect`, `__connect`, `shutdown` | [`hooks::connect`] |
+//! | `accept`, `accept4` | [`hooks::passive`] |
 //! | `sendto`, `sendmsg`, `sendmmsg` | [`hooks::datagram`] |
 //! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
 //! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |
@@ -35,6 +36,7 @@ mod handshake;
 mod hooks;
 mod hosts_file;
 mod log;
+mod nested;
 mod next;
 mod pending;
 mod questions;

@@ -99,6 +99,8 @@ functions! {
     RES_MKQUERY c"res_mkquery" (c_int, *const c_char, c_int, c_int, *const u8, c_int, *const u8, *mut u8, c_int) -> c_int;
     RES_MKQUERY_BEFORE_2_34 c"__res_mkquery" (c_int, *const c_char, c_int, c_int, *const u8, c_int, *const u8, *mut u8, c_int) -> c_int;
     CONNECT c"connect" (c_int, *const sockaddr, socklen_t) -> c_int;
+    ACCEPT c"accept" (c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+    ACCEPT4 c"accept4" (c_int, *mut sockaddr, *mut socklen_t, c_int) -> c_int;
     POLL c"poll" (*mut pollfd, nfds_t, c_int) -> c_int;
     PPOLL c"ppoll" (*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int;
     SELECT c"select" (c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut timeval) -> c_int;

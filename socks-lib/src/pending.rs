@@ -163,7 +163,7 @@ impl State {
     /// Puts the socket into its epoll sets under what the handshake needs.
     pub(crate) fn mark(&self, row: &'static Row, fd: c_int, events: c_short) {
         let events = EventFlags::from_bits_retain(u32::from(events.unsigned_abs()));
-        for registration in row.registrations() {
+        for registration in row.registrations().filter(|r| !r.is_spent()) {
             modify(fd, &registration, events, marker(row));
         }
     }
@@ -257,8 +257,7 @@ impl State {
         if restore(fd, &registration) {
             return None;
         }
-        let always = libc::EPOLLERR | libc::EPOLLHUP;
-        event.events &= registration.events | always.unsigned_abs();
+        event.events &= registration.events;
         event.u64 = registration.data;
         (event.events != 0).then_some(event)
     }
@@ -386,6 +385,9 @@ impl State {
 
 /// Puts the program's own events and data back; false if the set does not have the descriptor.
 fn restore(fd: c_int, registration: &Registration) -> bool {
+    if registration.is_spent() {
+        return true; // it stands as the kernel left it
+    }
     let events = EventFlags::from_bits_retain(registration.events);
     modify(fd, registration, events, registration.data)
 }
@@ -406,7 +408,7 @@ fn known(fd: c_int, row: &Row) -> Option<(u64, View)> {
     }
 }
 
-fn marker(row: &'static Row) -> u64 {
+pub(crate) fn marker(row: &'static Row) -> u64 {
     u64::try_from((&raw const *row).addr()).unwrap_or(0)
 }
 

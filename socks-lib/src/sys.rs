@@ -4,6 +4,7 @@ pub(crate) mod abi;
 pub(crate) mod addrinfo;
 pub(crate) mod cancel;
 pub(crate) mod errno;
+pub(crate) mod fdinfo;
 pub(crate) mod file;
 pub(crate) mod hostent;
 pub(crate) mod idn;

@@ -6,9 +6,27 @@ use libc::timespec;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How long one call of libc's waits at most while a handshake is under way in an epoll set: then the
-/// handshakes are looked at, so that one that has run out of time ends.
-pub(crate) const SLICE: Duration = Duration::from_secs(2);
+/// How long one call of libc's waits at most while handshakes are under way that it does not wait for: then they are
+/// looked at. One may have run out of time; and a thread that begins a connection without blocking may wait for its other
+/// end, a listener of the same program's, before it looks at its own.
+#[derive(Debug)]
+pub(crate) struct Rounds(Duration);
+
+impl Rounds {
+    /// Nearly all handshakes are over in the first.
+    const SHORTEST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    pub(crate) const fn new() -> Self {
+        Self(Self::SHORTEST)
+    }
+
+    pub(crate) fn next(&mut self) -> Duration {
+        let this = self.0;
+        self.0 = this.saturating_mul(2).min(Self::LONGEST);
+        this
+    }
+}
 
 /// When a wait is over; `None` is never.
 #[derive(Debug, Clone, Copy)]

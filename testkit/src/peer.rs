@@ -28,6 +28,8 @@ pub enum Act {
     Echo,
     /// Reads and ignores, until the client is done.
     Hold,
+    /// Cuts the connection with a RST.
+    Reset,
 }
 
 /// A running scripted server: each connection plays the script from its start, and is closed at its end.
@@ -42,6 +44,12 @@ impl Peer {
     /// Starts the server.
     #[must_use]
     pub fn start(at: &Namespace, address: SocketAddr, script: Vec<Act>) -> Self {
+        Self::start_in_turn(at, address, vec![script])
+    }
+
+    /// Starts a server whose first client meets the first of these scripts, and so on; the last is for all that come after.
+    #[must_use]
+    pub fn start_in_turn(at: &Namespace, address: SocketAddr, scripts: Vec<Vec<Act>>) -> Self {
         let listener = at.inside(|| TcpListener::bind(address)).expect("bind");
         let connections = Arc::new(AtomicUsize::new(0));
         let (accepting, count) = (listener.try_clone().unwrap(), Arc::clone(&connections));
@@ -49,8 +57,9 @@ impl Peer {
         let heard = Arc::clone(&pieces);
         thread::spawn(move || {
             while let Ok((connection, _)) = accepting.accept() {
-                count.fetch_add(1, Ordering::Relaxed);
-                let (script, heard) = (script.clone(), Arc::clone(&heard));
+                let turn = count.fetch_add(1, Ordering::Relaxed);
+                let script = scripts[turn.min(scripts.len() - 1)].clone();
+                let heard = Arc::clone(&heard);
                 // A client that goes away in the middle is the test's business.
                 thread::spawn(move || drop(play(&connection, &script, &heard)));
             }
@@ -107,6 +116,10 @@ fn play(
             Act::Wait(pause) => sleep(*pause),
             Act::Echo => drop(io::copy(&mut &*connection, &mut connection)?),
             Act::Hold => drop(io::copy(&mut connection, &mut io::sink())?),
+            Act::Reset => {
+                rustix::net::sockopt::set_socket_linger(connection, Some(Duration::ZERO))?;
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::ffi::{c_int, c_short, c_void};
 use std::net::IpAddr;
-use std::ptr;
 
 use fake_dns::Name;
 use libc::pollfd;
@@ -13,7 +12,8 @@ use crate::ask::{Asking, Said, Turn};
 use crate::enter::enter;
 use crate::next;
 use crate::state::{Answer, NameOf};
-use crate::sys::{cancel, errno, io};
+use crate::sys::io::Own;
+use crate::sys::{cancel, errno};
 
 /// Answers a look-up by name. A name that the gateway does not find gets no fake address.
 pub(super) fn answer(question: &Question<'_>, broken: Answer) -> Answer {
@@ -79,21 +79,22 @@ fn asked(asking: &mut Asking) -> Said {
 }
 
 /// Until there is something to do, its time is over, or a signal came: the next turn finds out.
-fn wait(socket: c_int, events: c_short, milliseconds: c_int) {
+fn wait(socket: Own, events: c_short, milliseconds: c_int) {
+    let Some(fd) = socket.fd() else { return };
     let mut waited = pollfd {
-        fd: socket,
+        fd,
         events,
         revents: 0,
     };
-    let argument = ptr::without_provenance_mut(usize::try_from(socket).unwrap_or(0));
-    cancel::cleaning_up(close, argument, || {
+    cancel::cleaning_up(close, (&raw const socket).cast_mut().cast(), || {
         // SAFETY: one pollfd.
         unsafe { next::POLL.get()(&raw mut waited, 1, milliseconds) }
     });
 }
 
+/// # Safety
+/// `socket` is the one in [`wait`]'s frame, which has not been unwound yet.
 unsafe extern "C" fn close(socket: *mut c_void) {
-    if let Ok(socket) = c_int::try_from(socket.addr()) {
-        io::close(socket);
-    }
+    // SAFETY: our caller's contract.
+    unsafe { socket.cast::<Own>().read() }.close();
 }

@@ -128,6 +128,8 @@ hooks! {
         SYS_io_uring_setup => |_| errno::fail(Errno(libc::ENOSYS)).into_word();
     }
     while_pending {
+        SYS_accept => call!(accept 0 1 2);
+        SYS_accept4 => call!(accept4 0 1 2 3);
         #[cfg(target_arch = "x86_64")]
         SYS_poll => call!(poll 0 1 2);
         SYS_ppoll => call!(ppoll 0 1 2 3);

@@ -8,11 +8,12 @@ use libc::{epoll_event, sigset_t, timespec};
 use socks_client::Registration;
 
 use crate::enter::enter;
+use crate::nested;
 use crate::next;
 use crate::pending::{PENDING, Stray};
 use crate::state::State;
 use crate::sys::errno;
-use crate::wait::{self, Deadline, SLICE};
+use crate::wait::{self, Deadline, Rounds};
 
 /// `epoll_ctl(2)`.
 ///
@@ -37,9 +38,10 @@ unsafe extern "C-unwind" fn epoll_ctl(
     let given = unsafe { event.read_unaligned() };
     let new = Registration {
         set,
-        events: given.events,
+        events: given.events | ALWAYS,
         data: given.u64,
     };
+    nested::is_set(set);
     if PENDING.is_any()
         && let Some(result) = enter(None, None, |state| {
             state.control_pending(operation, fd, new)
@@ -61,6 +63,9 @@ unsafe extern "C-unwind" fn epoll_ctl(
     result
 }
 
+/// epoll_ctl(2): "it is not necessary to set them in events".
+const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned();
+
 impl State {
     /// Takes markers out of `events`; gives how many events are the program's.
     ///
@@ -80,6 +85,7 @@ impl State {
                 let event = events.add(index).read_unaligned();
                 let event = match self.marked(event.u64) {
                     Some(fd) => self.on_marker(set, fd, event, stray),
+                    None if self.is_event_in_vain(set, &event) => None,
                     None => Some(event),
                 };
                 if let Some(event) = event {
@@ -195,11 +201,11 @@ unsafe fn driven(
     deadline: Deadline,
     wait: impl Fn(Option<Duration>) -> c_int,
 ) -> c_int {
-    let (mut was_last, mut stray) = (false, Stray::default());
+    let (mut was_last, mut stray, mut rounds) = (false, Stray::default(), Rounds::new());
     loop {
-        let is_any = PENDING.is_any();
+        let is_any = !PENDING.is_empty();
         let left = if is_any {
-            Some(deadline.left_within(SLICE))
+            Some(deadline.left_within(rounds.next()))
         } else {
             deadline.left()
         };

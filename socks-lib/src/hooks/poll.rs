@@ -10,7 +10,7 @@ use crate::enter::enter;
 use crate::next;
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
-use crate::wait::{self, Borrowed, Deadline};
+use crate::wait::{self, Borrowed, Deadline, Rounds};
 
 /// As many descriptors as the stack has room for, which may be a signal handler's.
 const ON_STACK: usize = 32;
@@ -177,18 +177,32 @@ unsafe fn repeat(
     deadline: Deadline,
     wait: impl Fn(*mut pollfd, Option<Duration>) -> c_int,
 ) -> c_int {
+    let mut rounds = Rounds::new();
     loop {
         // SAFETY: our caller's contract. The program may read its array from another thread; so it is
         // read here by pointer, and written only at the end.
-        let limit = enter(None, None, |state| unsafe {
+        let asked = enter(Asked::default(), Asked::default(), |state| unsafe {
             state.ask(std::slice::from_raw_parts(fds, len), copy, is_pending)
         });
-        let Some(limit) = limit else {
+        let others = asked.has_others.then(|| rounds.next());
+        let Some(limit) = others.into_iter().chain(asked.limit).min() else {
             return wait(fds, deadline.left());
         };
-        let ready = wait(copy, Some(deadline.left_within(limit)));
+        let mut ready = wait(copy, Some(deadline.left_within(limit)));
         if ready < 0 {
             return ready;
+        }
+        if ready == 0 && asked.has_others {
+            enter((), (), State::drive_all);
+        }
+        for index in 0..len {
+            // SAFETY: `index` is below `len`.
+            let waited = unsafe { &mut *copy.add(index) };
+            if waited.revents != 0 && enter(false, false, |state| state.is_ready_in_vain(waited.fd))
+            {
+                waited.revents = 0;
+                ready = ready.saturating_sub(1);
+            }
         }
         let mut visible: c_int = 0;
         for index in 0..len {
@@ -213,18 +227,22 @@ unsafe fn repeat(
     }
 }
 
+/// What libc is asked in place of the program's question.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asked {
+    /// Until a descriptor in it has to be looked at; `None` if none is in mid-handshake.
+    pub(crate) limit: Option<Duration>,
+    /// Whether handshakes are under way that are not in it.
+    pub(crate) has_others: bool,
+}
+
 impl State {
-    /// The question as libc is to be asked it; `None` if no descriptor in it is in mid-handshake.
+    /// The question as libc is to be asked it.
     ///
     /// # Safety
     /// `copy` and `is_pending` have as many elements as `fds`.
-    unsafe fn ask(
-        &self,
-        fds: &[pollfd],
-        copy: *mut pollfd,
-        is_pending: *mut bool,
-    ) -> Option<Duration> {
-        let mut limit = None::<Duration>;
+    unsafe fn ask(&self, fds: &[pollfd], copy: *mut pollfd, is_pending: *mut bool) -> Asked {
+        let (mut limit, mut own) = (None::<Duration>, 0_u32);
         for (index, asked) in fds.iter().enumerate() {
             let mut asked = *asked;
             let needs = self.drive_pending(asked.fd);
@@ -232,6 +250,7 @@ impl State {
                 asked.events = events;
                 let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
                 limit = Some(limit.map_or(left, |limit| limit.min(left)));
+                own = own.saturating_add(1);
             }
             // SAFETY: our caller's contract.
             unsafe {
@@ -239,6 +258,9 @@ impl State {
                 is_pending.add(index).write(needs != Needs::Nothing);
             }
         }
-        limit
+        Asked {
+            limit,
+            has_others: PENDING.len() > own,
+        }
     }
 }

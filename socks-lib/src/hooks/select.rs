@@ -8,11 +8,13 @@ use std::time::Duration;
 use libc::{POLLIN, POLLOUT, fd_set, sigset_t, timespec, timeval};
 
 use crate::enter::enter;
+use crate::hooks::poll::Asked;
+use crate::nested::SETS;
 use crate::next;
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
 use crate::sys::file::File;
-use crate::wait::{self, Borrowed, Deadline};
+use crate::wait::{self, Borrowed, Deadline, Rounds};
 
 /// Words of the sets that the stack, which may be a signal handler's, has room for: 128 descriptors.
 const ON_STACK: usize = 2;
@@ -179,6 +181,7 @@ unsafe fn repeat(
     wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
 ) -> c_int {
     let [read, write, except, pending] = copies;
+    let mut rounds = Rounds::new();
     loop {
         for (set, copy) in sets.into_iter().chain([ptr::null_mut()]).zip(copies) {
             // SAFETY: our caller's contract.
@@ -191,16 +194,22 @@ unsafe fn repeat(
             }
         }
         // SAFETY: our caller's contract.
-        let limit = enter(None, None, |state| unsafe {
+        let asked = enter(Asked::default(), Asked::default(), |state| unsafe {
             state.ask_select(copies, words)
         });
-        let Some(limit) = limit else {
+        let others = asked.has_others.then(|| rounds.next());
+        let Some(limit) = others.into_iter().chain(asked.limit).min() else {
             return wait(sets, deadline.left());
         };
         let ready = wait([read, write, except], Some(deadline.left_within(limit)));
         if ready < 0 {
             return ready;
         }
+        if ready == 0 && asked.has_others {
+            enter((), (), State::drive_all);
+        }
+        // SAFETY: our caller's contract.
+        enter((), (), |state| unsafe { state.without_vain(read, words) });
         let mut visible = 0_u32;
         for copy in [read, write, except] {
             for index in 0..words {
@@ -224,16 +233,16 @@ unsafe fn repeat(
 }
 
 impl State {
-    /// Changes the copies into the question that libc is to be asked; `None` if no descriptor in it is
-    /// in mid-handshake.
+    /// Changes the copies into the question that libc is to be asked.
     ///
     /// # Safety
     /// The copies have `words` words.
-    unsafe fn ask_select(&self, copies: [Words; 4], words: usize) -> Option<Duration> {
+    unsafe fn ask_select(&self, copies: [Words; 4], words: usize) -> Asked {
         let [read, write, _, pending] = copies;
-        let mut limit = None::<Duration>;
+        let (mut limit, mut has_others) = (None::<Duration>, false);
         for fd in PENDING.iter() {
             let Some((index, bit)) = place(fd, words) else {
+                has_others = true;
                 continue;
             };
             // SAFETY: `index` is below `words` (checked by `place`).
@@ -241,6 +250,7 @@ impl State {
                 .iter()
                 .any(|copy| unsafe { *copy.add(index) } & bit != 0);
             if !is_asked {
+                has_others = true;
                 continue;
             }
             let Needs::Wait(events, milliseconds) = self.drive_pending(fd) else {
@@ -263,7 +273,25 @@ impl State {
             let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
             limit = Some(limit.map_or(left, |limit| limit.min(left)));
         }
-        limit
+        Asked { limit, has_others }
+    }
+
+    /// Takes out of what is readable the epoll sets in which nothing is the program's.
+    ///
+    /// # Safety
+    /// `read` has `words` words.
+    unsafe fn without_vain(&self, read: Words, words: usize) {
+        for fd in SETS.iter() {
+            // SAFETY: `index` is below `words` (checked by `place`).
+            unsafe {
+                if let Some((index, bit)) = place(fd, words)
+                    && *read.add(index) & bit != 0
+                    && self.is_ready_in_vain(fd)
+                {
+                    *read.add(index) &= !bit;
+                }
+            }
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! System calls on the application's sockets: raw, so that they re-enter no hook and leave errno alone,
 //! and none that waits.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_short};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use fake_dns::Family;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno as Raw;
@@ -120,15 +121,30 @@ pub(crate) fn send_timeout(fd: c_int) -> Option<u64> {
     Some(u64::try_from(timeout.max(Duration::from_millis(1)).as_millis()).unwrap_or(u64::MAX))
 }
 
+/// `SO_RCVTIMEO`
+pub(crate) fn receive_timeout(fd: c_int) -> Option<Duration> {
+    let timeout = with(fd, |fd| sockopt::socket_timeout(fd, sockopt::Timeout::Recv));
+    timeout.ok().flatten()
+}
+
 /// The shorter of `SO_RCVTIMEO` and `SO_SNDTIMEO`.
 pub(crate) fn shorter_timeout(fd: c_int) -> Option<Duration> {
-    let of = |which| {
-        with(fd, |fd| sockopt::socket_timeout(fd, which))
-            .ok()
-            .flatten()
-    };
-    let both = [of(sockopt::Timeout::Recv), of(sockopt::Timeout::Send)];
+    let send = with(fd, |fd| sockopt::socket_timeout(fd, sockopt::Timeout::Send));
+    let both = [receive_timeout(fd), send.ok().flatten()];
     both.into_iter().flatten().min()
+}
+
+/// Whether poll(2) says now that one of `events` is there.
+pub(crate) fn is_ready(fd: c_int, events: c_short) -> bool {
+    let none = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    with(fd, |fd| {
+        let events = PollFlags::from_bits_retain(events.cast_unsigned());
+        let mut waited = [PollFd::from_borrowed_fd(fd, events)];
+        rustix::event::poll(&mut waited, Some(&none)) != Ok(0)
+    })
 }
 
 /// Has a TCP connect that follows end with ETIMEDOUT after [`SILENCE_LIMIT`], unless the program has set
@@ -188,33 +204,54 @@ pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
     result.map_err(|error| Errno(error.raw_os_error()))
 }
 
-/// A stream socket of our own that does not block, whose TCP connect has begun. [`close`] it.
-pub(crate) fn stream_towards(to: SocketAddr) -> Result<c_int, Errno> {
-    let family = match to {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-        .map(File::new)
-        .map_err(|error| Errno(error.raw_os_error()))?;
-    // Out of the way of programs that close and open the low numbers, standard output among them; as far as
-    // RLIMIT_NOFILE lets it.
-    let socket = rustix::io::fcntl_dupfd_cloexec(&socket, OWN_NUMBERS).map_or(socket, File::new);
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(Raw::INPROGRESS) => Ok(socket.into_raw()),
-        Err(error) => Err(Errno(error.raw_os_error())),
+/// A socket of our own that is open while the program's code runs. Without a destructor: pthread_cancel unwinds over it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own {
+    fd: c_int,
+    cookie: u64,
+}
+
+impl Own {
+    /// A stream socket that does not block, whose TCP connect has begun. [`Own::close`] it.
+    pub(crate) fn stream_towards(to: SocketAddr) -> Result<Self, Errno> {
+        let family = match to {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let of_raw = |error: Raw| Errno(error.raw_os_error());
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+            .map(File::new)
+            .map_err(of_raw)?;
+        // Out of the way of programs that close and open the low numbers, standard output among them; as far as
+        // RLIMIT_NOFILE lets it.
+        let socket =
+            rustix::io::fcntl_dupfd_cloexec(&socket, OWN_NUMBERS).map_or(socket, File::new);
+        let cookie = sockopt::socket_cookie(&socket).map_err(of_raw)?;
+        match rustix::net::connect(&socket, &to) {
+            Ok(()) | Err(Raw::INPROGRESS) => Ok(Self {
+                fd: socket.into_raw(),
+                cookie,
+            }),
+            Err(error) => Err(of_raw(error)),
+        }
+    }
+
+    /// Its number; `None` if the program has closed it, as those do that close whatever is open.
+    pub(crate) fn fd(self) -> Option<c_int> {
+        (cookie(self.fd) == Some(self.cookie)).then_some(self.fd)
+    }
+
+    pub(crate) fn close(self) {
+        if let Some(fd) = self.fd() {
+            // SAFETY: `stream_towards` made it, and this closes it once: by now the number would be another socket's.
+            unsafe { rustix::io::close(fd) };
+        }
     }
 }
 
 /// The first number that a descriptor of our own may have while the program's code runs: as shells have it.
 const OWN_NUMBERS: c_int = 100;
-
-/// Closes a descriptor of our own.
-pub(crate) fn close(fd: c_int) {
-    // SAFETY: `stream_towards` made it, and its caller closes it once.
-    unsafe { rustix::io::close(fd) };
-}
 
 /// Makes an unconnected socket that does not block look as one does whose connection was refused:
 /// level- and edge-triggered, in every kind of wait, until its error is read. Nobody can listen on port

@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socks_client::{Errno, Registration, Row, Sockets};
 
 use crate::next;
+use crate::pending;
 use crate::sys::file::{self, File};
 use crate::sys::io;
 
@@ -243,9 +244,13 @@ fn replace(number: c_int, new: &File, sockets: Sockets) -> Option<Errno> {
         }
     }
     let result = rustix::io::dup3(new, &mut target, flags);
-    for Registration { set, events, data } in registrations() {
+    for registration in registrations() {
+        let Registration { set, events, data } = registration;
+        // A new one-shot fires for an unconnected socket; spent already, it does that with nothing for the program.
+        let marker = sockets.row(number).map(pending::marker);
+        let spent = marker.filter(|_| registration.is_spent());
         let (data, events) = (
-            epoll::EventData::new_u64(data),
+            epoll::EventData::new_u64(spent.unwrap_or(data)),
             epoll::EventFlags::from_bits_retain(events),
         );
         // SAFETY: as above.
