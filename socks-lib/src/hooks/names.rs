@@ -78,6 +78,11 @@ redhook::hook! {
             let family = libc::AF_INET.to_ne_bytes();
             family.as_ptr().copy_to_nonoverlapping(value.cast(), octets);
         }
+        let is_limit = level == libc::IPPROTO_TCP && name == libc::TCP_USER_TIMEOUT;
+        if result == 0 && is_limit && enter(false, false, |state| state.is_hurried(fd)) {
+            let octets = usize::try_from(room).unwrap_or(0).min(size_of::<c_int>());
+            value.cast::<u8>().write_bytes(0, octets);
+        }
         if level == libc::SOL_SOCKET && name == SO_PEERNAME {
             let known = enter_if(result, |state| state.peer_name(fd));
             return told(result, known, value.cast(), room, len);
@@ -193,6 +198,12 @@ impl State {
             _ => source,
         };
         Told::Name(SocketAddr::new(address, local.port()))
+    }
+
+    /// Whether the limit in TCP_USER_TIMEOUT is ours, for as long as it takes to reach a gateway.
+    fn is_hurried(&self, fd: c_int) -> bool {
+        let is_under_way = || self.socket(fd).is_some_and(|known| !known.is_connected);
+        self.candidates.is_choice() && io::is_hurried(fd) && is_under_way()
     }
 
     fn is_swapped(&self, fd: c_int) -> bool {
