@@ -15,7 +15,7 @@
 //! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
 //! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |
 //! | `epoll_ctl`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | [`hooks::epoll`] |
-//! | `read`, `write`, `send`, `recv` and their relatives | [`hooks::stream`] |
+//! | `read`, `write`, `send`, `recv` and their relatives, `ioctl` | [`hooks::stream`] |
 //! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //! | `syscall` | [`hooks::bare`] |

@@ -1,7 +1,7 @@
 //! libc's own functions, by RTLD_NEXT: all in the constructor, or one on first use if a call comes
 //! before it.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::mem::{size_of, transmute_copy};
 use std::ptr;
@@ -142,6 +142,7 @@ functions! {
     DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;
     FCNTL c"fcntl" (c_int, c_int, usize) -> c_int;
     FCNTL64 c"fcntl64" (c_int, c_int, usize) -> c_int;
+    IOCTL c"ioctl" (c_int, c_ulong, *mut c_int) -> c_int;
     SHUTDOWN c"shutdown" (c_int, c_int) -> c_int;
     SYSCALL c"syscall" (c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
 }
