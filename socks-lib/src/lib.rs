@@ -19,7 +19,8 @@
 //! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //! | `syscall` | [`hooks::bare`] |
-//! | `execve` and its relatives, `posix_spawn`, `posix_spawnp` | [`hooks::process`] |
+//! | `execve` and its relatives, `posix_spawn`, `posix_spawnp`, `system`, `popen`, `wordexp` | [`hooks::process`] |
+//! | `execl`, `execlp`, `execle` | [`hooks::listed`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
 #![expect(
@@ -34,6 +35,7 @@ mod enter;
 mod handshake;
 mod hooks;
 mod hosts_file;
+mod kept;
 mod log;
 mod next;
 mod pending;

@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{
-    addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pid_t, pollfd,
+    FILE, addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pid_t, pollfd,
     posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, sockaddr, socklen_t, ssize_t,
     timespec, timeval,
 };
@@ -137,6 +137,9 @@ functions! {
     EXECVEAT c"execveat" (c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
     POSIX_SPAWN c"posix_spawn" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
     POSIX_SPAWNP c"posix_spawnp" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
+    SYSTEM c"system" (*const c_char) -> c_int;
+    POPEN c"popen" (*const c_char, *const c_char) -> *mut FILE;
+    WORDEXP c"wordexp" (*const c_char, *mut c_void, c_int) -> c_int;
     DUP c"dup" (c_int) -> c_int;
     DUP2 c"dup2" (c_int, c_int) -> c_int;
     DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;
