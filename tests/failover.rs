@@ -92,15 +92,7 @@ fn a_gateway_that_is_silent_is_passed_over() {
     let _dns = topology.dns();
     let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
     let _gateway = topology.start_gateway();
-    // Nobody is there, and nobody says so.
-    let hole = "neigh replace 192.0.2.99 dev eth0 lladdr 02:00:00:00:00:66 nud permanent";
-    let mut hole = topology
-        .client
-        .command("ip")
-        .args(hole.split(' '))
-        .spawn()
-        .unwrap();
-    assert!(hole.wait().unwrap().success());
+    dig_a_hole(&topology);
     let _silent = Peer::start(&topology.gateway, address(1082), vec![Act::Hold]);
     let shims = ["192.0.2.99:1080", "192.0.2.1:1082"].map(|first| shim_for(&topology, first));
     // All at once: each of them waits.
@@ -122,6 +114,97 @@ fn a_gateway_that_is_silent_is_passed_over() {
         assert!(times[1] < 1.0, "it is dead for a while: {outcome}");
     }
 }
+
+/// 192.0.2.99: nobody is there, and nobody says so.
+fn dig_a_hole(topology: &Topology) {
+    let hole = "neigh replace 192.0.2.99 dev eth0 lladdr 02:00:00:00:00:66 nud permanent";
+    let mut hole = topology
+        .client
+        .command("ip")
+        .args(hole.split(' '))
+        .spawn()
+        .unwrap();
+    assert!(hole.wait().unwrap().success());
+}
+
+/// tcp(7), TCP_USER_TIMEOUT: 0 "will use the system default", unless the program has set it. A silent gateway is given up by that
+/// option, and however the attempt ends, or while it lasts, the program sees what it has set.
+#[test]
+fn the_limit_for_a_silent_gateway_is_never_seen() {
+    let Some(topology) = Topology::new(Families::Both, Families::V6) else {
+        return;
+    };
+    let _dns = topology.dns();
+    let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
+    let _gateway = topology.start_gateway();
+    dig_a_hole(&topology);
+    let run = |gateways: &str, program: &str| {
+        let shim = topology.shim().with("SOCKS6_GATEWAY", gateways);
+        let program = [LIMITS, program].concat();
+        let argv = ["/usr/bin/python3", "-c", &program];
+        let outcome = topology.victim(argv).shim(&shim).run();
+        assert!(outcome.is_ok(), "{outcome}\n{}", shim.log());
+        outcome.stdout()
+    };
+    let silent = "192.0.2.99:1080,[2001:db8:1::1]:1080";
+    assert_eq!(
+        run(silent, ENDINGS),
+        "0 00, shut 0 00\n\
+         5000 88, shut 5000 88\n\
+         0 00, dissolved 0 00\n\
+         0 00, closed 0 00\n\
+         0 00, timed out 0 00\n"
+    );
+    let refusing = "127.0.0.1:1081,192.0.2.1:1081,192.0.2.1:1080";
+    assert_eq!(run(refusing, FROM_LOOPBACK), "EINVAL 0 00\n");
+    let refusing = "192.0.2.1:1081,[2001:db8:1::1]:1080";
+    assert_eq!(run(refusing, LEFT_TO_A_CHILD), "0 00\n");
+}
+
+/// A look at TCP_USER_TIMEOUT, whole and cut off to its first octet; and a connect that is under way.
+const LIMITS: &str = "import array, ctypes, errno, socket as s\n\
+    def limit(c):\n \
+        whole = int.from_bytes(c.getsockopt(s.IPPROTO_TCP, 18, 4), 'little')\n \
+        return f'{whole} {c.getsockopt(s.IPPROTO_TCP, 18, 1).hex()}'\n\
+    to = s.getaddrinfo('server.example', 80, s.AF_INET, s.SOCK_STREAM)[0][4]\n\
+    def connecting(own=None):\n \
+        c = s.socket()\n \
+        if own: c.setsockopt(s.IPPROTO_TCP, 18, own)\n \
+        c.setblocking(False)\n \
+        assert c.connect_ex(to) == errno.EINPROGRESS\n \
+        return c\n";
+
+/// shutdown(2); connect(2) with AF_UNSPEC; close(2), with another number for the socket of which nobody has told us; SO_SNDTIMEO.
+const ENDINGS: &str = "for own in (None, 5000):\n \
+        c = connecting(own); before = limit(c); c.shutdown(s.SHUT_RDWR)\n \
+        print(f'{before}, shut {limit(c)}')\n\
+    c = connecting(); before = limit(c)\n\
+    assert ctypes.CDLL(None).connect(c.fileno(), bytes(16), 16) == 0\n\
+    print(f'{before}, dissolved {limit(c)}')\n\
+    c = connecting(); before = limit(c)\n\
+    here, there = s.socketpair()\n\
+    s.send_fds(here, [b'x'], [c.fileno()])\n\
+    other = s.socket(fileno=s.recv_fds(there, 1, 1)[1][0])\n\
+    c.close()\n\
+    print(f'{before}, closed {limit(other)}')\n\
+    c = s.socket()\n\
+    c.setsockopt(s.SOL_SOCKET, s.SO_SNDTIMEO, array.array('q', [0, 100000]))\n\
+    assert c.connect_ex(to) == errno.EINPROGRESS\n\
+    before = limit(c); c.shutdown(s.SHUT_WR)\n\
+    print(f'{before}, timed out {limit(c)}')\n";
+
+/// connect(2) "EINVAL": the first gateway refuses, and the second cannot be reached from there.
+const FROM_LOOPBACK: &str = "c = s.socket()\n\
+    c.bind(('127.0.0.1', 0))\n\
+    print(errno.errorcode[c.connect_ex(to)], limit(c))\n";
+
+/// The first gateway refuses, and the second is reached by a socket of the other family: a child has the old one.
+const LEFT_TO_A_CHILD: &str = "import os\n\
+    c = s.socket()\n\
+    here, there = s.socketpair()\n\
+    if os.fork() == 0:\n \
+        there.recv(1); print(limit(c), flush=True); os._exit(0)\n\
+    c.connect(to); here.send(b'x'); os.wait()\n";
 
 /// The gateway ends in the middle of the program's work: no connect fails.
 #[test]

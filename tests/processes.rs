@@ -61,6 +61,35 @@ fn children_by_every_door_connect_and_inherit() {
     same_output("children", &doors);
 }
 
+/// docs/configuration.md, "Sticky": with a cleaned environment, and with an LD_PRELOAD of the program's own, by each function that
+/// has its arguments in a list (thousands of them, too) or hands on the environment from inside libc.
+#[test]
+fn sticky_holds_where_libc_hands_the_environment_on() {
+    let cases = [
+        "execl",
+        "execl+",
+        "execl-some",
+        "execl-many",
+        "execlp",
+        "execlp-many",
+        "execle",
+        "execle-some",
+        "execle-many",
+        "execle-long",
+        "execle-nothing",
+        "fails",
+        "vfork",
+        "posix_spawn-long",
+        "system",
+        "system+",
+        "popen",
+        "popen+",
+        "wordexp",
+        "wordexp+",
+    ];
+    same_output_with("executes", &cases, "sticky true\n");
+}
+
 /// close_range(2), fclose(3), closefrom(3): nobody tells the library, and the number is the next socket's.
 #[test]
 fn a_number_that_was_closed_behind_our_back_is_a_new_sockets() {
@@ -113,9 +142,13 @@ fn many_streams_of_many_threads_are_whole() {
     gateway.wait_for_relays_to(SERVER, 200);
 }
 
-/// Case B and the harder one, where the program's sockets are of a family that its host has not.
 fn same_output(program: &str, cases: &[&str]) {
-    for (client, only) in [(Families::V4, None), (Families::V6, Some("v4"))] {
+    same_output_with(program, cases, "");
+}
+
+/// Case B and the harder one, where the program's sockets are of a family that its host has not.
+fn same_output_with(program: &str, cases: &[&str], config: &str) {
+    for (client, families) in [(Families::V4, ""), (Families::V6, "families v4\n")] {
         let Some(topology) = Topology::new(client, Families::V6) else {
             return;
         };
@@ -123,12 +156,9 @@ fn same_output(program: &str, cases: &[&str]) {
         let _dns = topology.dns();
         let _echo = Origin::echo(&topology.destination, &at);
         let gateway = topology.start_gateway();
-        let mut shim = topology.shim();
-        if let Some(families) = only {
-            let config = topology.dir().join("shim.conf");
-            std::fs::write(&config, format!("families {families}\n")).unwrap();
-            shim = shim.with("SOCKS6_CONFIG", &config);
-        }
+        let file = topology.dir().join("shim.conf");
+        std::fs::write(&file, format!("{families}{config}")).unwrap();
+        let shim = topology.shim().with("SOCKS6_CONFIG", &file);
         let program = c_program(&format!("victims/{program}"));
         for case in cases {
             let argv = [

@@ -44,7 +44,7 @@ fn what_may_run_in_a_handler_takes_less_than_4_kib_of_stack() {
         let _echo = Origin::echo(&topology.destination, &topology.destination_sockets(7));
         let gateway = topology.start_gateway();
         let config = topology.dir().join("shim.conf");
-        std::fs::write(&config, format!("families {families}\n")).unwrap();
+        std::fs::write(&config, format!("families {families}\nsticky true\n")).unwrap();
         let shim = topology.shim().with("SOCKS6_CONFIG", &config);
         let program = c_program("victims/stack");
         let argv = [
@@ -57,7 +57,7 @@ fn what_may_run_in_a_handler_takes_less_than_4_kib_of_stack() {
         outcome.expect_ok();
         let said = outcome.stdout();
         let octets = |line: &str| line.split(' ').next().unwrap().parse::<usize>().unwrap();
-        assert_eq!(said.lines().count(), 20, "{said}");
+        assert_eq!(said.lines().count(), 23, "{said}");
         assert!(
             said.lines().all(|line| octets(line) < 4096),
             "{said}\n{}",

@@ -4,12 +4,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -287,6 +291,46 @@ static void ignored_signal(const void *arg)
     say_peer(fd);
 }
 
+/* What the kernel tells of a socket that is still connecting, by its options and by what waits in it. */
+static void looked_at(const void *arg)
+{
+    WAY;
+    static const struct {
+        const char *name;
+        unsigned long request;
+    } counts[] = {{"FIONREAD", FIONREAD}, {"SIOCOUTQ", SIOCOUTQ}, {"SIOCOUTQNSD", SIOCOUTQNSD}};
+    struct target to = target(way, SLOW, ECHO);
+    int fd = stream(way), value;
+    struct tcp_info info;
+    non_blocking(fd);
+    say_dial("connect", fd, &to);
+    for (int round = 0; round < 3; round++) {
+        if (round == 2)
+            settle(fd);
+        else
+            sleep_ms(round * 100);
+        value = 77;
+        say_result("by syscall", syscall(SYS_ioctl, fd, FIONREAD, &value));
+        say("%d; ", value);
+        for (size_t i = 0; i < COUNT(counts); i++) {
+            value = 77;
+            say_result(counts[i].name, ioctl(fd, counts[i].request, &value));
+            say("%d; ", value);
+        }
+        for (socklen_t room = 0; room < 2; room++) {
+            socklen_t len = room;
+            info.tcpi_state = 77;
+            say_result("TCP_INFO", getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len));
+            say("length %u state %d; ", len, info.tcpi_state);
+        }
+    }
+    int *volatile null = NULL;
+    say_result("NULL", ioctl(fd, FIONREAD, null));
+    say_result("FIONBIO", ioctl(fd, FIONBIO, &(int){0}));
+    say("FL %x; ", fcntl(fd, F_GETFL));
+    say_echo(fd, "ping");
+}
+
 /* shutdown(2) of a socket that is still connecting ends the attempt. */
 static void shut_midway(const void *arg)
 {
@@ -359,7 +403,7 @@ void rows_waiting(void)
         {"epoll", by_epoll}, {"epoll-before", by_epoll_before}, {"select", by_select}, {"slow", slow},
         {"limit", limited}, {"limit-then-done", limited_then_done}, {"interrupted", interrupted},
         {"restarted", restarted}, {"restart-and-limit", restart_and_limit}, {"ignored-signal", ignored_signal},
-        {"shutdown", shut_midway}, {"duplicated-before", duplicated_before},
+        {"looked-at", looked_at}, {"shutdown", shut_midway}, {"duplicated-before", duplicated_before},
         {"masked-signal", masked_signal},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)

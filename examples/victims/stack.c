@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 
 enum { OCTETS = 1 << 18, PAINT = 0xa5 };
@@ -97,6 +98,15 @@ static void call_pselect(void)
 
 static void call_getpeername(void) { has_peer(fd, &open_one); }
 
+static void call_ioctl(void)
+{
+    int waiting;
+    ioctl(fd, FIONREAD, &waiting);
+}
+
+static void call_execl(void) { execl("/nowhere", "nowhere", "argument", NULL); }
+static void call_execle(void) { execle("/nowhere", "nowhere", "argument", NULL, (char *[]){NULL}); }
+
 static void call_getsockname(void)
 {
     struct sockaddr_storage own;
@@ -133,6 +143,9 @@ int main(int argc, char **argv)
         {"getsockopt", pending_to_fail, call_getsockopt},
         {"getpeername", pending, call_getpeername},
         {"getsockname", pending, call_getsockname},
+        {"ioctl", pending, call_ioctl},
+        {"execl", nothing, call_execl},
+        {"execle", nothing, call_execle},
         {"dup", pending, call_dup},
         {"dup2", pending, call_dup2},
         {"fcntl", pending, call_fcntl},

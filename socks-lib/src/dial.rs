@@ -196,16 +196,23 @@ impl State {
         if self.next(call, Some(call.candidate)).is_some() {
             io::hurry(call.fd);
         } else {
-            self.stop_hurrying(call);
+            self.stop_hurrying(call.fd);
         }
         call.handshake.turn_to(call.candidate, io::now());
         Turn::Connect(address)
     }
 
-    fn stop_hurrying(&self, call: &Call) {
+    /// The socket has no time limit but the program's own.
+    fn stop_hurrying(&self, fd: c_int) {
         if self.candidates.is_choice() {
-            io::stop_hurrying(call.fd);
+            io::stop_hurrying(fd);
         }
+    }
+
+    /// A handshake ends without a connection, and leaves nothing in its socket.
+    pub(crate) fn end(&self, fd: c_int, handshake: &Handshake) {
+        self.stop_hurrying(fd);
+        handshake.end();
     }
 
     /// The gateway that `call` is at, for its credentials and for the log.
@@ -217,6 +224,8 @@ impl State {
     /// Another socket under the same number; what it could not take over is logged.
     fn swap(&self, call: &mut Call) -> Result<(), Errno> {
         let is_v4s = call.connection.family == Family::V4;
+        // Other processes may have the old one.
+        self.stop_hurrying(call.fd);
         let swapped = swap::to_v6(call.fd, self.sockets)?;
         if let Some(lost) = swapped.lost_address {
             let fd = call.fd;
@@ -308,7 +317,7 @@ impl State {
     }
 
     fn begin_negotiating(&self, call: &Call) {
-        self.stop_hurrying(call);
+        self.stop_hurrying(call.fd);
         // Another thread may have seen it before this one.
         if call.stage() == Some(Stage::Connecting) {
             let gateway = self.gateway_of(call);
@@ -436,8 +445,8 @@ impl State {
     /// after EINPROGRESS it stands as a refused one does.
     fn give_up(&self, call: &Call, errno: Errno, why: fmt::Arguments<'_>) -> Turn {
         io::dissolve(call.fd);
-        self.stop_hurrying(call);
         if call.is_pending {
+            self.stop_hurrying(call.fd);
             let gateway = self.candidates.get(call.candidate);
             io::refuse(
                 call.fd,

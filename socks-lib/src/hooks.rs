@@ -9,6 +9,7 @@ pub(crate) mod descriptors;
 pub(crate) mod dns;
 pub(crate) mod epoll;
 pub(crate) mod forward;
+pub(crate) mod listed;
 pub(crate) mod names;
 pub(crate) mod passive;
 pub(crate) mod poll;

@@ -16,11 +16,12 @@
 //! | `getpeername`, `getsockname`, `getsockopt` | [`hooks::names`] |
 //! | `poll`, `ppoll`, `select`, `pselect` and their `_chk` forms | [`hooks::poll`], [`hooks::select`] |
 //! | `epoll_ctl`, `epoll_wait`, `epoll_pwait`, `epoll_pwait2` | [`hooks::epoll`] |
-//! | `read`, `write`, `send`, `recv` and their relatives | [`hooks::stream`] |
+//! | `read`, `write`, `send`, `recv` and their relatives, `ioctl` | [`hooks::stream`] |
 //! | `recvfrom`, `recvmsg`, `recvmmsg` | [`hooks::question`] |
 //! | `close`, `__close`, `dup`, `dup2`, `__dup2`, `dup3`, `fcntl`, `fcntl64`, `__fcntl` | [`hooks::descriptors`] |
 //! | `syscall` | [`hooks::bare`] |
-//! | `execve` and its relatives, `posix_spawn`, `posix_spawnp` | [`hooks::process`] |
+//! | `execve` and its relatives, `posix_spawn`, `posix_spawnp`, `system`, `popen`, `wordexp` | [`hooks::process`] |
+//! | `execl`, `execlp`, `execle` | [`hooks::listed`] |
 //!
 //! docs/hooks.md says of every function of libc why it is hooked, or why not.
 #![expect(
@@ -35,6 +36,7 @@ mod enter;
 mod handshake;
 mod hooks;
 mod hosts_file;
+mod kept;
 mod log;
 mod nested;
 mod next;

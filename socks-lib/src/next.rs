@@ -1,14 +1,14 @@
 //! libc's own functions, by RTLD_NEXT: all in the constructor, or one on first use if a call comes
 //! before it.
 
-use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::mem::{size_of, transmute_copy};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use libc::{
-    addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pid_t, pollfd,
+    FILE, addrinfo, epoll_event, fd_set, hostent, iovec, mmsghdr, msghdr, nfds_t, pid_t, pollfd,
     posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t, sockaddr, socklen_t, ssize_t,
     timespec, timeval,
 };
@@ -139,11 +139,15 @@ functions! {
     EXECVEAT c"execveat" (c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
     POSIX_SPAWN c"posix_spawn" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
     POSIX_SPAWNP c"posix_spawnp" (*mut pid_t, *const c_char, *const posix_spawn_file_actions_t, *const posix_spawnattr_t, *const *const c_char, *const *const c_char) -> c_int;
+    SYSTEM c"system" (*const c_char) -> c_int;
+    POPEN c"popen" (*const c_char, *const c_char) -> *mut FILE;
+    WORDEXP c"wordexp" (*const c_char, *mut c_void, c_int) -> c_int;
     DUP c"dup" (c_int) -> c_int;
     DUP2 c"dup2" (c_int, c_int) -> c_int;
     DUP3 c"dup3" (c_int, c_int, c_int) -> c_int;
     FCNTL c"fcntl" (c_int, c_int, usize) -> c_int;
     FCNTL64 c"fcntl64" (c_int, c_int, usize) -> c_int;
+    IOCTL c"ioctl" (c_int, c_ulong, *mut c_int) -> c_int;
     SHUTDOWN c"shutdown" (c_int, c_int) -> c_int;
     SYSCALL c"syscall" (c_long, c_long, c_long, c_long, c_long, c_long, c_long) -> c_long;
 }

@@ -215,7 +215,7 @@ impl State {
 
     /// A connect() has ended a handshake.
     pub(crate) fn forget_handshake(&self, fd: c_int, row: &'static Row, handshake: &Handshake) {
-        handshake.end();
+        self.end(fd, handshake);
         if let Some(cookie) = io::cookie(fd) {
             self.settle(fd, cookie, row);
         }
@@ -378,7 +378,7 @@ impl State {
                 let result = format_args!("closed by the program after {took} ms");
                 self.log_route(LogLevel::Info, "connect", asked, result);
             }
-            handshake.end();
+            self.end(fd, handshake);
         }
     }
 }

@@ -14,8 +14,8 @@ use socks_client::{
 };
 
 use crate::ask::Mute;
-use crate::hooks::process::Kept;
 use crate::hosts_file::HostsFile;
+use crate::kept::Kept;
 use crate::log::Sink;
 use crate::next;
 use crate::state::State;

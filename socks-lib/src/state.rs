@@ -11,8 +11,8 @@ use socks_client::{
 };
 
 use crate::ask::Mute;
-use crate::hooks::process::Kept;
 use crate::hosts_file::HostsFile;
+use crate::kept::Kept;
 use crate::log::Sink;
 use crate::sys::memory::Process;
 use crate::sys::{addrinfo, io};

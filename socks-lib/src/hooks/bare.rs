@@ -135,6 +135,11 @@ hooks! {
         SYS_ppoll => call!(ppoll 0 1 2 3);
         #[cfg(target_arch = "x86_64")]
         SYS_select => call!(select 0 1 2 3 4);
+        SYS_ioctl => |words| {
+            let (fd, request) = (Word::from_word(words[0]), Word::from_word(words[1]));
+            // SAFETY: the application's own arguments.
+            unsafe { libc::ioctl(fd, request, words[2]) }.into_word()
+        };
         SYS_pselect6 => |words| {
             // SAFETY: null, or a pointer to the mask and its size (select(2)).
             let mask = unsafe { <*const [c_long; 2]>::from_word(words[5]).as_ref() };

@@ -152,7 +152,7 @@ impl State {
             if let Some(handshake) = self.handshakes.get(view.handshake)
                 && handshake.standing(cookie).is_some()
             {
-                handshake.end();
+                self.end(fd, handshake);
             }
             self.settle(fd, cookie, row);
             row.clear();

@@ -17,12 +17,15 @@ use socks_client::{Errno, is_local};
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::{FAILED, PENDING};
+use crate::pending::{FAILED, Needs, PENDING};
 use crate::state::State;
 use crate::sys::{abi, errno, io};
 
 /// asm-generic/socket.h, absent from the libc crate: getpeername(2) by another name.
 const SO_PEERNAME: c_int = 28;
+
+/// netinet/tcp.h, absent from the libc crate: `tcpi_state`, the first octet of TCP_INFO, of a socket that is connecting.
+const TCP_SYN_SENT: u8 = 2;
 
 /// What the application is told instead of the kernel's answer.
 #[derive(Debug, Clone, Copy)]
@@ -65,11 +68,9 @@ redhook::hook! {
     ) -> c_int => socks6_getsockopt {
         let is_ours = PENDING.is_any() || FAILED.is_any();
         let is_error = level == libc::SOL_SOCKET && name == libc::SO_ERROR && is_ours;
-        if is_error {
-            enter((), (), |state| {
-                state.drive_pending(fd);
-            });
-        }
+        let is_info = level == libc::IPPROTO_TCP && name == libc::TCP_INFO && PENDING.is_any();
+        let is_connecting = (is_error || is_info)
+            && enter(false, false, |state| state.drive_pending(fd) != Needs::Nothing);
         let room = room(len);
         let result = next::GETSOCKOPT.get()(fd, level, name, value, len);
         let is_domain = level == libc::SOL_SOCKET && name == libc::SO_DOMAIN;
@@ -77,6 +78,14 @@ redhook::hook! {
             let octets = usize::try_from(room).unwrap_or(0).min(size_of::<c_int>());
             let family = libc::AF_INET.to_ne_bytes();
             family.as_ptr().copy_to_nonoverlapping(value.cast(), octets);
+        }
+        if result == 0 && is_info && is_connecting && room > 0 {
+            value.cast::<u8>().write(TCP_SYN_SENT);
+        }
+        let is_limit = level == libc::IPPROTO_TCP && name == libc::TCP_USER_TIMEOUT;
+        if result == 0 && is_limit && enter(false, false, |state| state.is_hurried(fd)) {
+            let octets = usize::try_from(room).unwrap_or(0).min(size_of::<c_int>());
+            value.cast::<u8>().write_bytes(0, octets);
         }
         if level == libc::SOL_SOCKET && name == SO_PEERNAME {
             let known = enter_if(result, |state| state.peer_name(fd));
@@ -193,6 +202,12 @@ impl State {
             _ => source,
         };
         Told::Name(SocketAddr::new(address, local.port()))
+    }
+
+    /// Whether the limit in TCP_USER_TIMEOUT is ours, for as long as it takes to reach a gateway.
+    fn is_hurried(&self, fd: c_int) -> bool {
+        let is_under_way = || self.socket(fd).is_some_and(|known| !known.is_connected);
+        self.candidates.is_choice() && io::is_hurried(fd) && is_under_way()
     }
 
     fn is_swapped(&self, fd: c_int) -> bool {

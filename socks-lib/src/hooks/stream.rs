@@ -1,7 +1,7 @@
 //! read(2), write(2) and their relatives: nothing of the program's enters the stream, and nothing of the
 //! handshake's leaves it, before the handshake is over.
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_ulong, c_void};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -241,6 +241,31 @@ with_flags! {
     /// glibc's other name for send(2).
     fn __send = SEND(buf: *const c_void, len: usize; flags) sends Sent::Octets(buf, len);
 }
+
+/// `ioctl(2)`: a socket that is still connecting has nothing to be read, and nothing to be sent (tcp(7)).
+///
+/// libc's is variadic; here the third argument is whatever the register holds, as fcntl(2)'s.
+///
+/// # Safety
+/// The C contract of ioctl(2).
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int {
+    let is_early = PENDING.is_any()
+        && matches!(request, libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD)
+        && enter(false, false, |state| {
+            state.drive_pending(fd) != Needs::Nothing
+        });
+    // SAFETY: the application's own arguments.
+    let result = unsafe { next::IOCTL.get()(fd, request, argument) };
+    if result == 0 && is_early {
+        // SAFETY: the kernel has just written an int there.
+        unsafe { argument.write_unaligned(0) };
+    }
+    result
+}
+
+/// linux/sockios.h, absent from the libc crate.
+const SIOCOUTQNSD: c_ulong = 0x894b;
 
 /// `splice(2)`: a cancellation point.
 ///

@@ -159,11 +159,13 @@ pub(crate) fn hurry(fd: c_int) {
 
 /// Takes that limit off again: no program has one of this many milliseconds.
 pub(crate) fn stop_hurrying(fd: c_int) {
-    with(fd, |fd| {
-        if sockopt::tcp_user_timeout(fd) == Ok(limit()) {
-            let _kept = sockopt::set_tcp_user_timeout(fd, 0);
-        }
-    });
+    if is_hurried(fd) {
+        let _kept = with(fd, |fd| sockopt::set_tcp_user_timeout(fd, 0));
+    }
+}
+
+pub(crate) fn is_hurried(fd: c_int) -> bool {
+    with(fd, |fd| sockopt::tcp_user_timeout(fd)) == Ok(limit())
 }
 
 fn limit() -> u32 {

@@ -1,6 +1,5 @@
 //! Memory of the shim's own: the rows of the descriptors, and the word that tells a forked child.
 
-use std::ffi::c_char;
 use std::mem::size_of;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -54,15 +53,6 @@ pub(crate) fn handshakes() -> Option<&'static [Handshake]> {
     // SAFETY: `octets` of zeroed memory, page-aligned, which nobody unmaps; zeroes are free
     // handshakes, and they are atomics, so that they may be shared.
     Some(unsafe { std::slice::from_raw_parts(all.cast::<Handshake>(), HANDSHAKES) })
-}
-
-/// Room for so many pointers, for as long as this memory is there.
-pub(crate) fn pointers(count: usize) -> Option<*mut *const c_char> {
-    let octets = count.checked_mul(size_of::<*const c_char>())?;
-    let access = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice takes nobody's memory.
-    let all = unsafe { mmap_anonymous(ptr::null_mut(), octets, access, MapFlags::PRIVATE) }.ok()?;
-    Some(all.cast())
 }
 
 /// Tells which process this is: a page that fork leaves zeroed in the child (MADV_WIPEONFORK) and a
