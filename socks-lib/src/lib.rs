@@ -36,6 +36,8 @@ mod hooks;
 mod hosts_file;
 mod log;
 mod next;
+#[cfg(feature = "panic-on-purpose")]
+mod on_purpose;
 mod pending;
 mod questions;
 mod start;

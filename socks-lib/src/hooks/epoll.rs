@@ -5,11 +5,12 @@ use std::ffi::c_int;
 use std::time::Duration;
 
 use libc::{epoll_event, sigset_t, timespec};
-use socks_client::Registration;
+use socks_client::{Errno, Registration};
 
 use crate::enter::enter;
 use crate::next;
 use crate::pending::{PENDING, Stray};
+use crate::start;
 use crate::state::State;
 use crate::sys::errno;
 use crate::wait::{self, Deadline, SLICE};
@@ -40,8 +41,10 @@ unsafe extern "C-unwind" fn epoll_ctl(
         events: given.events,
         data: given.u64,
     };
+    // The events of a handshake are not the program's to see.
+    let broken = PENDING.has(fd).then_some(Err(Errno::BROKEN));
     if PENDING.is_any()
-        && let Some(result) = enter(None, None, |state| {
+        && let Some(result) = enter(None, broken, |state| {
             state.control_pending(operation, fd, new)
         })
     {
@@ -61,35 +64,32 @@ unsafe extern "C-unwind" fn epoll_ctl(
     result
 }
 
-impl State {
-    /// Takes markers out of `events`; gives how many events are the program's.
-    ///
-    /// # Safety
-    /// `events` points to `count` events.
-    unsafe fn without_markers(
-        &self,
-        set: c_int,
-        events: *mut epoll_event,
-        count: usize,
-        stray: &mut Stray,
-    ) -> usize {
-        let mut kept = 0_usize;
-        for index in 0..count {
-            // SAFETY: `index` is below `count`, and so is `kept`.
-            unsafe {
-                let event = events.add(index).read_unaligned();
-                let event = match self.marked(event.u64) {
-                    Some(fd) => self.on_marker(set, fd, event, stray),
-                    None => Some(event),
-                };
-                if let Some(event) = event {
-                    events.add(kept).write_unaligned(event);
-                    kept = kept.saturating_add(1);
-                }
+/// Takes markers out of `events`, but for what `on_marker` makes of one; gives how many events are the program's.
+///
+/// # Safety
+/// `events` points to `count` events.
+unsafe fn without_markers(
+    state: &State,
+    events: *mut epoll_event,
+    count: usize,
+    mut on_marker: impl FnMut(c_int, epoll_event) -> Option<epoll_event>,
+) -> usize {
+    let mut kept = 0_usize;
+    for index in 0..count {
+        // SAFETY: `index` is below `count`, and so is `kept`.
+        unsafe {
+            let event = events.add(index).read_unaligned();
+            let event = match state.marked(event.u64) {
+                Some(fd) => on_marker(fd, event),
+                None => Some(event),
+            };
+            if let Some(event) = event {
+                events.add(kept).write_unaligned(event);
+                kept = kept.saturating_add(1);
             }
         }
-        kept
     }
+    kept
 }
 
 /// `epoll_wait(2)`: a cancellation point.
@@ -249,10 +249,17 @@ unsafe fn filtered(
 unsafe fn kept(set: c_int, events: *mut epoll_event, ready: c_int, stray: &mut Stray) -> c_int {
     let count = usize::try_from(ready).unwrap_or(0);
     let before = errno::get();
-    // SAFETY: our caller's contract.
-    let kept = enter(count, count, |state| unsafe {
-        state.without_markers(set, events, count, stray)
+    let kept = enter(Some(count), None, |state| {
+        let on_marker = |fd, event| state.on_marker(set, fd, event, stray);
+        // SAFETY: our caller's contract.
+        Some(unsafe { without_markers(state, events, count, on_marker) })
     });
+    // Even after a panic the program must not take a row of ours for data of its own.
+    let kept = kept.or_else(|| {
+        // SAFETY: our caller's contract.
+        Some(unsafe { without_markers(start::built()?, events, count, |_, _| None) })
+    });
+    let kept = kept.unwrap_or(count);
     errno::set(before);
     c_int::try_from(kept).unwrap_or(0)
 }

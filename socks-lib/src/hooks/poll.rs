@@ -8,8 +8,7 @@ use libc::{nfds_t, pollfd, sigset_t, timespec};
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::{Needs, PENDING};
-use crate::state::State;
+use crate::pending::{Needs, PENDING, undriven};
 use crate::wait::{self, Borrowed, Deadline};
 
 /// As many descriptors as the stack has room for, which may be a signal handler's.
@@ -180,9 +179,13 @@ unsafe fn repeat(
     loop {
         // SAFETY: our caller's contract. The program may read its array from another thread; so it is
         // read here by pointer, and written only at the end.
-        let limit = enter(None, None, |state| unsafe {
-            state.ask(std::slice::from_raw_parts(fds, len), copy, is_pending)
+        let asked = unsafe { std::slice::from_raw_parts(fds, len) };
+        let limit = enter(Some(None), None, |state| {
+            // SAFETY: our caller's contract.
+            Some(unsafe { ask(asked, copy, is_pending, |fd| state.drive_pending(fd)) })
         });
+        // SAFETY: our caller's contract.
+        let limit = limit.unwrap_or_else(|| unsafe { ask(asked, copy, is_pending, undriven) });
         let Some(limit) = limit else {
             return wait(fds, deadline.left());
         };
@@ -213,32 +216,33 @@ unsafe fn repeat(
     }
 }
 
-impl State {
-    /// The question as libc is to be asked it; `None` if no descriptor in it is in mid-handshake.
-    ///
-    /// # Safety
-    /// `copy` and `is_pending` have as many elements as `fds`.
-    unsafe fn ask(
-        &self,
-        fds: &[pollfd],
-        copy: *mut pollfd,
-        is_pending: *mut bool,
-    ) -> Option<Duration> {
-        let mut limit = None::<Duration>;
-        for (index, asked) in fds.iter().enumerate() {
-            let mut asked = *asked;
-            let needs = self.drive_pending(asked.fd);
-            if let Needs::Wait(events, milliseconds) = needs {
-                asked.events = events;
-                let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-                limit = Some(limit.map_or(left, |limit| limit.min(left)));
+/// Writes the question as libc is to be asked it; `None` if no descriptor in it is in mid-handshake.
+///
+/// # Safety
+/// `copy` and `is_pending` have as many elements as `fds`.
+unsafe fn ask(
+    fds: &[pollfd],
+    copy: *mut pollfd,
+    is_pending: *mut bool,
+    drive: impl Fn(c_int) -> Needs,
+) -> Option<Duration> {
+    let mut limit = None::<Duration>;
+    for (index, asked) in fds.iter().enumerate() {
+        let mut asked = *asked;
+        let needs = drive(asked.fd);
+        if let Needs::Wait(events, milliseconds) = needs {
+            asked.events = events;
+            if events == 0 {
+                asked.fd = -1; // not even for its end
             }
-            // SAFETY: our caller's contract.
-            unsafe {
-                copy.add(index).write(asked);
-                is_pending.add(index).write(needs != Needs::Nothing);
-            }
+            let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+            limit = Some(limit.map_or(left, |limit| limit.min(left)));
         }
-        limit
+        // SAFETY: our caller's contract.
+        unsafe {
+            copy.add(index).write(asked);
+            is_pending.add(index).write(needs != Needs::Nothing);
+        }
     }
+    limit
 }

@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libc::{pid_t, posix_spawn_file_actions_t, posix_spawnattr_t};
 
+use socks_client::Errno;
+
 use crate::enter::enter;
 use crate::next;
-use crate::sys::memory;
+use crate::sys::{errno, memory};
 
 /// Entries of an environment that are looked for room for on the stack: one that was cleaned is short.
 const ENTRIES: usize = 200;
@@ -64,16 +66,20 @@ struct Room {
     preload: [u8; PRELOAD_OCTETS],
 }
 
-/// Calls `exec` with the environment that it is to have.
+/// Calls `exec` with the environment that it is to have; not at all after a panic, since a program that is started
+/// without the shim goes direct.
 ///
 /// # Safety
 /// `environment` is null or a list of C strings that ends in null.
-unsafe fn with(environment: Environment, exec: impl FnOnce(Environment) -> c_int) -> c_int {
+unsafe fn with(
+    environment: Environment,
+    exec: impl FnOnce(Environment) -> c_int,
+) -> Result<c_int, Errno> {
     if IS_STICKY.load(Ordering::Relaxed) {
         // SAFETY: our caller's contract.
         unsafe { with_kept(environment, exec) }
     } else {
-        exec(environment)
+        Ok(exec(environment))
     }
 }
 
@@ -81,16 +87,19 @@ unsafe fn with(environment: Environment, exec: impl FnOnce(Environment) -> c_int
 /// As [`with`].
 #[cold]
 #[inline(never)] // its room is on the stack only when it is needed
-unsafe fn with_kept(environment: Environment, exec: impl FnOnce(Environment) -> c_int) -> c_int {
+unsafe fn with_kept(
+    environment: Environment,
+    exec: impl FnOnce(Environment) -> c_int,
+) -> Result<c_int, Errno> {
     let mut room = Room {
         entries: [ptr::null(); ENTRIES],
         preload: [0; PRELOAD_OCTETS],
     };
-    let given = enter(environment, environment, |state| {
+    let given = enter(Ok(environment), Err(Errno::BROKEN), |state| {
         // SAFETY: our caller's contract.
-        unsafe { room.put_back(&state.kept, environment) }.unwrap_or(environment)
+        Ok(unsafe { room.put_back(&state.kept, environment) }.unwrap_or(environment))
     });
-    exec(given)
+    given.map(exec)
 }
 
 impl Room {
@@ -194,6 +203,7 @@ unsafe extern "C-unwind" fn execve(
 ) -> c_int {
     // SAFETY: our caller's contract.
     unsafe { with(environment, |env| next::EXECVE.get()(path, argv, env)) }
+        .unwrap_or_else(errno::fail)
 }
 
 /// `execv(3)`: async-signal-safe.
@@ -203,7 +213,7 @@ unsafe extern "C-unwind" fn execve(
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn execv(path: *const c_char, argv: Environment) -> c_int {
     // SAFETY: our caller's contract; environ(7) is a list that ends in null.
-    unsafe { with(environ, |env| next::EXECVE.get()(path, argv, env)) }
+    unsafe { with(environ, |env| next::EXECVE.get()(path, argv, env)) }.unwrap_or_else(errno::fail)
 }
 
 /// `execvp(3)`.
@@ -213,7 +223,7 @@ unsafe extern "C-unwind" fn execv(path: *const c_char, argv: Environment) -> c_i
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn execvp(file: *const c_char, argv: Environment) -> c_int {
     // SAFETY: our caller's contract; environ(7) is a list that ends in null.
-    unsafe { with(environ, |env| next::EXECVPE.get()(file, argv, env)) }
+    unsafe { with(environ, |env| next::EXECVPE.get()(file, argv, env)) }.unwrap_or_else(errno::fail)
 }
 
 /// `execvpe(3)`.
@@ -228,6 +238,7 @@ unsafe extern "C-unwind" fn execvpe(
 ) -> c_int {
     // SAFETY: our caller's contract.
     unsafe { with(environment, |env| next::EXECVPE.get()(file, argv, env)) }
+        .unwrap_or_else(errno::fail)
 }
 
 /// `fexecve(3)`: async-signal-safe.
@@ -242,6 +253,7 @@ unsafe extern "C-unwind" fn fexecve(
 ) -> c_int {
     // SAFETY: our caller's contract.
     unsafe { with(environment, |env| next::FEXECVE.get()(fd, argv, env)) }
+        .unwrap_or_else(errno::fail)
 }
 
 /// `execveat(2)`: async-signal-safe.
@@ -262,6 +274,7 @@ unsafe extern "C-unwind" fn execveat(
             next::EXECVEAT.get()(folder, path, argv, env, flags)
         })
     }
+    .unwrap_or_else(errno::fail)
 }
 
 /// `posix_spawn(3)`.
@@ -284,6 +297,7 @@ unsafe extern "C-unwind" fn posix_spawn(
             spawn(pid, path, actions, attributes, argv, env)
         })
     }
+    .unwrap_or_else(|error| error.0)
 }
 
 /// `posix_spawnp(3)`.
@@ -306,4 +320,5 @@ unsafe extern "C-unwind" fn posix_spawnp(
             spawn(pid, file, actions, attributes, argv, env)
         })
     }
+    .unwrap_or_else(|error| error.0)
 }

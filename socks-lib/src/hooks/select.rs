@@ -9,8 +9,7 @@ use libc::{POLLIN, POLLOUT, fd_set, sigset_t, timespec, timeval};
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::{Needs, PENDING};
-use crate::state::State;
+use crate::pending::{Needs, PENDING, undriven};
 use crate::sys::file::File;
 use crate::wait::{self, Borrowed, Deadline};
 
@@ -140,7 +139,7 @@ unsafe fn driven(
     deadline: Deadline,
     wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
 ) -> c_int {
-    let Some(bits) = enter(None, None, |_| bits_looked_at(count)) else {
+    let Some(bits) = bits_looked_at(count) else {
         return wait(sets, deadline.left());
     };
     let words = bits.div_ceil(WORD_BITS);
@@ -190,10 +189,12 @@ unsafe fn repeat(
                 }
             }
         }
-        // SAFETY: our caller's contract.
-        let limit = enter(None, None, |state| unsafe {
-            state.ask_select(copies, words)
+        let limit = enter(Some(None), None, |state| {
+            // SAFETY: our caller's contract.
+            Some(unsafe { ask(copies, words, |fd| state.drive_pending(fd)) })
         });
+        // SAFETY: our caller's contract.
+        let limit = limit.unwrap_or_else(|| unsafe { ask(copies, words, undriven) });
         let Some(limit) = limit else {
             return wait(sets, deadline.left());
         };
@@ -223,48 +224,50 @@ unsafe fn repeat(
     }
 }
 
-impl State {
-    /// Changes the copies into the question that libc is to be asked; `None` if no descriptor in it is
-    /// in mid-handshake.
-    ///
-    /// # Safety
-    /// The copies have `words` words.
-    unsafe fn ask_select(&self, copies: [Words; 4], words: usize) -> Option<Duration> {
-        let [read, write, _, pending] = copies;
-        let mut limit = None::<Duration>;
-        for fd in PENDING.iter() {
-            let Some((index, bit)) = place(fd, words) else {
-                continue;
-            };
-            // SAFETY: `index` is below `words` (checked by `place`).
-            let is_asked = copies
-                .iter()
-                .any(|copy| unsafe { *copy.add(index) } & bit != 0);
-            if !is_asked {
-                continue;
-            }
-            let Needs::Wait(events, milliseconds) = self.drive_pending(fd) else {
-                continue;
-            };
-            for copy in copies {
-                // SAFETY: as above.
-                unsafe { *copy.add(index) &= !bit };
-            }
-            for (wanted, set) in [
-                (events & POLLIN, read),
-                (events & POLLOUT, write),
-                (1, pending),
-            ] {
-                if wanted != 0 {
-                    // SAFETY: as above.
-                    unsafe { *set.add(index) |= bit };
-                }
-            }
-            let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-            limit = Some(limit.map_or(left, |limit| limit.min(left)));
+/// Changes the copies into the question that libc is to be asked; `None` if no descriptor in it is
+/// in mid-handshake.
+///
+/// # Safety
+/// The copies have `words` words.
+unsafe fn ask(
+    copies: [Words; 4],
+    words: usize,
+    drive: impl Fn(c_int) -> Needs,
+) -> Option<Duration> {
+    let [read, write, _, pending] = copies;
+    let mut limit = None::<Duration>;
+    for fd in PENDING.iter() {
+        let Some((index, bit)) = place(fd, words) else {
+            continue;
+        };
+        // SAFETY: `index` is below `words` (checked by `place`).
+        let is_asked = copies
+            .iter()
+            .any(|copy| unsafe { *copy.add(index) } & bit != 0);
+        if !is_asked {
+            continue;
         }
-        limit
+        let Needs::Wait(events, milliseconds) = drive(fd) else {
+            continue;
+        };
+        for copy in copies {
+            // SAFETY: as above.
+            unsafe { *copy.add(index) &= !bit };
+        }
+        for (wanted, set) in [
+            (events & POLLIN, read),
+            (events & POLLOUT, write),
+            (1, pending),
+        ] {
+            if wanted != 0 {
+                // SAFETY: as above.
+                unsafe { *set.add(index) |= bit };
+            }
+        }
+        let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+        limit = Some(limit.map_or(left, |limit| limit.min(left)));
     }
+    limit
 }
 
 /// How many bits of each set the kernel looks at: no more than its table of this process's descriptors
@@ -274,15 +277,15 @@ fn bits_looked_at(count: c_int) -> Option<usize> {
     if count <= libc::FD_SETSIZE {
         return Some(count);
     }
-    let status = File::read_whole(Path::new("/proc/self/status"), MOST_STATUS_OCTETS).ok()?;
-    let status = str::from_utf8(&status).ok()?;
-    let size = status
-        .lines()
-        .find_map(|line| line.strip_prefix("FDSize:"))?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(count.min(size))
+    let size = enter(None, None, |_| {
+        let status = File::read_whole(Path::new("/proc/self/status"), MOST_STATUS_OCTETS).ok()?;
+        let status = str::from_utf8(&status).ok()?;
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("FDSize:"))?;
+        size.trim().parse().ok()
+    });
+    Some(count.min(size?))
 }
 
 const MOST_STATUS_OCTETS: usize = 16 * 1024;

@@ -212,7 +212,7 @@ const OWN_NUMBERS: c_int = 100;
 
 /// Closes a descriptor of our own.
 pub(crate) fn close(fd: c_int) {
-    // SAFETY: `stream_towards` made it, and its caller closes it once.
+    // SAFETY: just made, by `stream_towards` or for a dup(2) that fails, and its caller closes it once.
     unsafe { rustix::io::close(fd) };
 }
 
