@@ -19,6 +19,7 @@ mod families;
 mod four_cases;
 mod launcher;
 mod names;
+mod panics;
 mod processes;
 mod roundtrip;
 mod rules;

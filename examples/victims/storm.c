@@ -1,8 +1,12 @@
-/* storm CONNECTS THREADS FORKS HOST PORT CLOSED-PORT [blocking]: many connections in one process. THREADS threads share one epoll
+/* storm CONNECTS THREADS FORKS DOMAIN PORT CLOSED-PORT [blocking]: many connections in one process. THREADS threads share one epoll
  * set; each connection does not block, is waited for in the set by whichever thread comes first, and is then used once and closed,
  * so that its number is the next one's at once. Every eighth goes to CLOSED-PORT and must be refused, every sixteenth is closed
- * in mid-handshake. FORKS children are forked meanwhile; each of them connects too. With "blocking", no set: each thread connects and waits.
- * Says what came of them, and whether descriptors and memory are as they were. */
+ * in mid-handshake. FORKS children are forked meanwhile; each of them connects too, and hands its socket to a program of its own.
+ * With "blocking", no set: each thread connects and waits.
+ * The destinations are names of DOMAIN, 0.DOMAIN, 1.DOMAIN and so on: 16 that are looked up at the start, 256 that come in the
+ * course of it, and one for each child.
+ * Says what came of them, whether each name still has its address and no other name has it, and whether descriptors, memory and
+ * the number of connects that can be under way at once are as they were. */
 #include "victim.h"
 
 #include <dirent.h>
@@ -12,9 +16,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
-enum { IN_FLIGHT = 16, LATE_SECONDS = 20 };
+enum { IN_FLIGHT = 16, LATE_SECONDS = 20, AT_START = 16, MOST_LATER = 256 };
 
 enum purpose { TO_OPEN, TO_CLOSED, TO_NOBODY };
 
@@ -25,8 +31,12 @@ struct attempt {
     double began;
 };
 
-static struct target open_one, closed_one;
-static long connects;
+static const char *domain, *open_port, *closed_port;
+/* Of each name as it was first looked up; in memory that children share. */
+static struct target *addresses;
+static long connects, later;
+/* A handshake that is closed while it is a child's too is kept for that child: such a child is not made. */
+static pthread_rwlock_t forking = PTHREAD_RWLOCK_INITIALIZER;
 static int set, other_set, threads, is_blocking;
 static struct attempt *attempts;
 static atomic_long begun, opened, refused, abandoned, wrong;
@@ -35,6 +45,62 @@ static void complain(const char *what, int error)
 {
     if (atomic_fetch_add(&wrong, 1) < 10)
         fprintf(stderr, "%s: %s\n", what, error ? strerrorname_np(error) : "-");
+}
+
+static struct target look_up(long name)
+{
+    char host[256];
+    snprintf(host, sizeof host, "%ld.%s", name, domain);
+    return resolve(host, open_port);
+}
+
+/* Where connection NUMBER goes: to a name that is new, or to one of the first. */
+static struct target target_of(long number, enum purpose purpose)
+{
+    long every = connects / later, name = number % AT_START;
+    if (number % every == 0 && number / every < later) {
+        name = AT_START + number / every;
+        addresses[name] = look_up(name);
+    }
+    struct target to = addresses[name];
+    in_port_t port = htons((uint16_t)atoi(purpose == TO_CLOSED ? closed_port : open_port));
+    if (to.address.ss_family == AF_INET6)
+        ((struct sockaddr_in6 *)&to.address)->sin6_port = port;
+    else
+        ((struct sockaddr_in *)&to.address)->sin_port = port;
+    return to;
+}
+
+/* How many of the first COUNT names have another address than they had, or the address of another name. */
+static int moved(long count)
+{
+    int moved = 0;
+    for (long name = 0; name < count; name++) {
+        struct sockaddr_storage again = look_up(name).address;
+        int is_moved = memcmp(&again, &addresses[name].address, sizeof again) != 0;
+        for (long other = 0; other < name; other++)
+            is_moved |= memcmp(&again, &addresses[other].address, sizeof again) == 0;
+        moved += is_moved;
+    }
+    return moved;
+}
+
+/* How many connects can be under way at once: as many as the library has room for, less what has been lost of that in the last 135
+ * seconds. What was lost before is taken for that of a socket closed behind its back, and used again. */
+static int at_once(void)
+{
+    enum { MANY = 16384 };
+    static int fds[MANY];
+    int count = 0, open = 0, is_under_way = 1;
+    while (open < MANY && is_under_way) {
+        fds[open] = socket(addresses[0].address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        is_under_way = connect_to(fds[open], &addresses[0]) == -1 && errno == EINPROGRESS;
+        count += is_under_way;
+        open += fds[open] >= 0;
+    }
+    for (int i = 0; i < open; i++)
+        close(fds[i]);
+    return count;
 }
 
 static int error_of(int fd)
@@ -78,8 +144,8 @@ static int begin(struct attempt *one)
     if (number >= connects)
         return 0;
     enum purpose purpose = next_purpose(number);
-    const struct target *to = purpose == TO_CLOSED ? &closed_one : &open_one;
-    int fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct target to = target_of(number, purpose);
+    int fd = socket(to.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     one->purpose = purpose;
     one->began = now();
     atomic_store(&one->is_ended, 0);
@@ -87,11 +153,14 @@ static int begin(struct attempt *one)
     if (number % 2) /* half of them are in another set before */
         epoll_ctl(other_set, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN | EPOLLET, .data.ptr = one});
     atomic_store(&one->fd, fd);
-    if (connect_to(fd, to) == 0 || errno != EINPROGRESS)
+    if (purpose == TO_NOBODY)
+        pthread_rwlock_rdlock(&forking);
+    if (connect_to(fd, &to) == 0 || errno != EINPROGRESS)
         complain("connect", errno);
     if (purpose == TO_NOBODY) {
         atomic_store(&one->fd, -1);
         close(fd);
+        pthread_rwlock_unlock(&forking);
         atomic_fetch_add(&abandoned, 1);
         return 1;
     }
@@ -149,9 +218,9 @@ static void *one_by_one(void *arg)
     long number;
     while ((number = atomic_fetch_add(&begun, 1)) < connects) {
         enum purpose purpose = next_purpose(number);
-        const struct target *to = purpose == TO_CLOSED ? &closed_one : &open_one;
-        int fd = socket(to->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        settle(fd, purpose, connect_to(fd, to) == 0 ? 0 : errno);
+        struct target to = target_of(number, purpose);
+        int fd = socket(to.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        settle(fd, purpose, connect_to(fd, &to) == 0 ? 0 : errno);
     }
     return NULL;
 }
@@ -204,18 +273,55 @@ _Noreturn static void serve(const char *address, const char *port)
     }
 }
 
+/* In a child: connects to a name of its own, and lets another program see whether it has that peer. */
+_Noreturn static void connect_and_exec(const char *program, long name)
+{
+    addresses[name] = look_up(name);
+    int fd = new_socket(&addresses[name]);
+    if (connect_to(fd, &addresses[name]) != 0)
+        _exit(errno);
+    char number[16], name_text[24];
+    snprintf(number, sizeof number, "%d", fd);
+    snprintf(name_text, sizeof name_text, "%ld", name);
+    execl(program, program, "inherited", number, name_text, domain, open_port, (char *)NULL);
+    _exit(127);
+}
+
+/* storm inherited DESCRIPTOR NAME DOMAIN PORT */
+_Noreturn static void inherited(char **argv)
+{
+    int fd = atoi(argv[0]);
+    domain = argv[2];
+    open_port = argv[3];
+    struct target to = look_up(atol(argv[1]));
+    _exit(strcmp(has_peer(fd, &to), "as connected") != 0 || strcmp(echo(fd), "echoed") != 0);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 4 && strcmp(argv[1], "serve") == 0)
         serve(argv[2], argv[3]);
+    if (argc == 6 && strcmp(argv[1], "inherited") == 0)
+        inherited(argv + 2);
     if (argc < 7)
         return 2;
     connects = atol(argv[1]);
     threads = atoi(argv[2]);
     int forks = atoi(argv[3]);
     is_blocking = argc > 7;
-    open_one = resolve(argv[4], argv[5]);
-    closed_one = resolve(argv[4], argv[6]);
+    domain = argv[4];
+    open_port = argv[5];
+    closed_port = argv[6];
+    later = connects < MOST_LATER ? connects : MOST_LATER;
+    long names = AT_START + later + forks;
+    addresses = mmap(NULL, (size_t)names * sizeof *addresses, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (long name = 0; name < AT_START; name++)
+        addresses[name] = look_up(name);
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    int at_once_before = at_once();
     set = epoll_create1(EPOLL_CLOEXEC);
     other_set = epoll_create1(EPOLL_CLOEXEC);
     attempts = calloc((size_t)(threads * IN_FLIGHT), sizeof *attempts);
@@ -234,13 +340,12 @@ int main(int argc, char **argv)
         if (i == forks / 2)
             kib_half = resident_kib();
         fflush(NULL);
+        pthread_rwlock_wrlock(&forking);
         pid_t child = fork();
-        if (child == 0) {
-            int fd = new_socket(&open_one);
-            if (connect_to(fd, &open_one) != 0)
-                _exit(errno);
-            _exit(strcmp(echo(fd), "echoed") != 0);
-        }
+        if (child == 0)
+            connect_and_exec(argv[0], AT_START + later + i);
+        usleep(2000); /* the library tells what is older than the child by the millisecond */
+        pthread_rwlock_unlock(&forking);
         int status = -1;
         waitpid(child, &status, 0);
         good_children += status == 0;
@@ -248,9 +353,11 @@ int main(int argc, char **argv)
     for (int i = 0; i < threads && i < 64; i++)
         pthread_join(running[i], NULL);
     double seconds = now() - began;
-    printf("opened %ld refused %ld abandoned %ld wrong %ld children %d descriptors %+d\n", opened, refused, abandoned, wrong,
-           good_children, descriptors() - fds_before);
     fprintf(stderr, "%.0f connects a second; resident KiB: %ld before, %ld at half, %ld after\n", (double)connects / seconds,
             kib_before, kib_half, resident_kib());
+    int at_once_after = at_once();
+    fprintf(stderr, "%d connects under way at once before, %d after\n", at_once_before, at_once_after);
+    printf("opened %ld refused %ld abandoned %ld wrong %ld children %d names %ld moved %d at once %+d descriptors %+d\n", opened, refused,
+           abandoned, wrong, good_children, names, moved(names), at_once_after - at_once_before, descriptors() - fds_before);
     return 0;
 }

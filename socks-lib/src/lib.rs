@@ -40,6 +40,8 @@ mod kept;
 mod log;
 mod nested;
 mod next;
+#[cfg(feature = "panic-on-purpose")]
+mod on_purpose;
 mod pending;
 mod questions;
 mod start;

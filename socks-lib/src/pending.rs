@@ -63,6 +63,16 @@ pub(crate) enum Needs {
     Wait(c_short, c_int),
 }
 
+/// What a wait does after a panic: a socket in mid-handshake is left alone, as one that goes on connecting, and looked at
+/// again a little later.
+pub(crate) fn undriven(fd: c_int) -> Needs {
+    if PENDING.has(fd) {
+        Needs::Wait(0, 100)
+    } else {
+        Needs::Nothing
+    }
+}
+
 impl State {
     /// Takes the handshake of `fd` as far as it goes. Whoever holds the handshake's lock also keeps the
     /// epoll sets: no two threads disagree on what is in them.

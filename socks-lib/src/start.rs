@@ -58,6 +58,11 @@ extern "C" fn constructor() {
     unsafe { libc::pthread_atfork(None, Some(forked), Some(forked)) };
 }
 
+/// The state, if it is built.
+pub(crate) fn built() -> Option<&'static State> {
+    STATE.get()?.as_ref()
+}
+
 /// Whether there is no state, and there will be none.
 pub(crate) fn has_failed() -> bool {
     STATE.get().is_some_and(Option::is_none)

@@ -39,21 +39,34 @@ pub fn artefacts() -> &'static Artefacts {
 }
 
 fn build() -> PathBuf {
+    let packages = ["-p", "socks-lib", "-p", "socks6-gateway", "-p", "socks6"];
+    cargo_build(&[&["--release"], &packages[..]].concat(), &target_dir());
+    target_dir().join("release")
+}
+
+/// A libsocks6.so that panics when the program says so, in a folder of its own: what ships cannot. `scripts/test` builds it
+/// beforehand, as it does the rest.
+pub fn panicking_shim() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = target_dir().join("panics");
+        let shim = folder.join("debug/libsocks6.so");
+        if var_os("SOCKS6_ARTEFACTS").is_none() || !shim.exists() {
+            let package = ["-p", "socks-lib", "--features", "panic-on-purpose"];
+            cargo_build(&package, &folder);
+        }
+        shim
+    })
+}
+
+fn cargo_build(options: &[&str], folder: &Path) {
     let cargo = var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let done = Command::new(cargo)
         .current_dir(repository_root())
-        .args([
-            "build",
-            "--release",
-            "-p",
-            "socks-lib",
-            "-p",
-            "socks6-gateway",
-            "-p",
-            "socks6",
-        ])
+        .arg("build")
+        .args(options)
         .arg("--target-dir")
-        .arg(target_dir())
+        .arg(folder)
         .output()
         .expect("cargo");
     assert!(
@@ -61,7 +74,6 @@ fn build() -> PathBuf {
         "{}",
         String::from_utf8_lossy(&done.stderr)
     );
-    target_dir().join("release")
 }
 
 /// The root of the repository.

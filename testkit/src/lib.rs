@@ -29,7 +29,9 @@ mod topology;
 mod victim;
 mod wait;
 
-pub use artefacts::{Artefacts, artefacts, c_program, c_program_with, repository_root, scratch};
+pub use artefacts::{
+    Artefacts, artefacts, c_program, c_program_with, panicking_shim, repository_root, scratch,
+};
 pub use distance::Distance;
 pub use dns::{DnsServer, Zone};
 pub use gateway::{Gateway, GatewayOptions};

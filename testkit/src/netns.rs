@@ -83,7 +83,7 @@ impl Namespace {
     }
 
     /// Sets a value under /proc/sys/net, by its path there; one that this kernel has not is no matter.
-    pub(crate) fn sysctl(&self, settings: &[(&str, &str)]) {
+    pub fn sysctl(&self, settings: &[(&str, &str)]) {
         self.inside(|| {
             for (path, value) in settings {
                 drop(fs::write(Path::new("/proc/sys/net").join(path), value));

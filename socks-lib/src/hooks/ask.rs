@@ -41,7 +41,8 @@ pub(super) fn answer(question: &Question<'_>, broken: Answer) -> Answer {
 
 /// Answers a look-up by address.
 pub(super) fn name_of(address: IpAddr) -> NameOf {
-    let planned = enter(Some(NameOf::Pass), Some(NameOf::Unknown), |state| {
+    let broken = NameOf::Fail(Eai::FAIL);
+    let planned = enter(Some(NameOf::Pass), Some(broken), |state| {
         state.name_of(address)
     });
     if let Some(name) = planned {

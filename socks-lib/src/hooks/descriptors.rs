@@ -6,10 +6,12 @@
 
 use std::ffi::c_int;
 
+use socks_client::Errno;
+
 use crate::enter::enter;
 use crate::next;
 use crate::pending::{DUPLICATED, FAILED, PENDING};
-use crate::sys::errno;
+use crate::sys::{errno, io};
 
 redhook::hook! {
     unsafe fn dup(old: c_int) -> c_int => socks6_dup {
@@ -103,19 +105,27 @@ unsafe extern "C-unwind" fn __close(fd: c_int) -> c_int {
 
 /// A vfork child's descriptors are its own and its memory is not: there the rows stay as they are.
 fn duplicated(old: c_int, new: c_int) -> c_int {
-    if new >= 0 && new != old {
-        let _room = DUPLICATED.insert(old) && DUPLICATED.insert(new);
-        let kept = errno::get();
-        enter((), (), |state| {
-            let is_known = state.sockets.is_known(old) || PENDING.has(new);
-            if is_known && state.process.own().is_some() {
-                PENDING.remove(new);
-                state.sockets.duplicated(old, new);
-                // Without room the duplicate is not driven; its original is.
-                let _room = !PENDING.has(old) || PENDING.insert(new);
-            }
-        });
-        errno::set(kept);
+    if new < 0 || new == old {
+        return new;
     }
+    let _room = DUPLICATED.insert(old) && DUPLICATED.insert(new);
+    let kept = errno::get();
+    // What is written to a copy of which nobody knows that it is in mid-handshake would go to the gateway.
+    let broken = !PENDING.has(old);
+    let may_stay = enter(true, broken, |state| {
+        let is_known = state.sockets.is_known(old) || PENDING.has(new);
+        if is_known && state.process.own().is_some() {
+            PENDING.remove(new);
+            state.sockets.duplicated(old, new);
+            // Without room the duplicate is not driven; its original is.
+            let _room = !PENDING.has(old) || PENDING.insert(new);
+        }
+        true
+    });
+    if !may_stay {
+        io::close(new);
+        return errno::fail(Errno::BROKEN);
+    }
+    errno::set(kept);
     new
 }

@@ -5,12 +5,13 @@ use std::ffi::c_int;
 use std::time::Duration;
 
 use libc::{epoll_event, sigset_t, timespec};
-use socks_client::Registration;
+use socks_client::{Errno, Registration};
 
 use crate::enter::enter;
 use crate::nested;
 use crate::next;
 use crate::pending::{PENDING, Stray};
+use crate::start;
 use crate::state::State;
 use crate::sys::errno;
 use crate::wait::{self, Deadline, Rounds};
@@ -42,8 +43,10 @@ unsafe extern "C-unwind" fn epoll_ctl(
         data: given.u64,
     };
     nested::is_set(set);
+    // The events of a handshake are not the program's to see.
+    let broken = PENDING.has(fd).then_some(Err(Errno::BROKEN));
     if PENDING.is_any()
-        && let Some(result) = enter(None, None, |state| {
+        && let Some(result) = enter(None, broken, |state| {
             state.control_pending(operation, fd, new)
         })
     {
@@ -66,36 +69,35 @@ unsafe extern "C-unwind" fn epoll_ctl(
 /// epoll_ctl(2): "it is not necessary to set them in events".
 const ALWAYS: u32 = (libc::EPOLLERR | libc::EPOLLHUP).cast_unsigned();
 
-impl State {
-    /// Takes markers out of `events`; gives how many events are the program's.
-    ///
-    /// # Safety
-    /// `events` points to `count` events.
-    unsafe fn without_markers(
-        &self,
-        set: c_int,
-        events: *mut epoll_event,
-        count: usize,
-        stray: &mut Stray,
-    ) -> usize {
-        let mut kept = 0_usize;
-        for index in 0..count {
-            // SAFETY: `index` is below `count`, and so is `kept`.
-            unsafe {
-                let event = events.add(index).read_unaligned();
-                let event = match self.marked(event.u64) {
-                    Some(fd) => self.on_marker(set, fd, event, stray),
-                    None if self.is_event_in_vain(set, &event) => None,
-                    None => Some(event),
-                };
-                if let Some(event) = event {
-                    events.add(kept).write_unaligned(event);
-                    kept = kept.saturating_add(1);
-                }
+/// Takes markers out of `events`, but for what `on_marker` makes of one, and what is there `in_vain`; gives how many
+/// events are the program's.
+///
+/// # Safety
+/// `events` points to `count` events.
+unsafe fn without_markers(
+    state: &State,
+    events: *mut epoll_event,
+    count: usize,
+    mut on_marker: impl FnMut(c_int, epoll_event) -> Option<epoll_event>,
+    in_vain: impl Fn(&epoll_event) -> bool,
+) -> usize {
+    let mut kept = 0_usize;
+    for index in 0..count {
+        // SAFETY: `index` is below `count`, and so is `kept`.
+        unsafe {
+            let event = events.add(index).read_unaligned();
+            let event = match state.marked(event.u64) {
+                Some(fd) => on_marker(fd, event),
+                None if in_vain(&event) => None,
+                None => Some(event),
+            };
+            if let Some(event) = event {
+                events.add(kept).write_unaligned(event);
+                kept = kept.saturating_add(1);
             }
         }
-        kept
     }
+    kept
 }
 
 /// `epoll_wait(2)`: a cancellation point.
@@ -255,10 +257,21 @@ unsafe fn filtered(
 unsafe fn kept(set: c_int, events: *mut epoll_event, ready: c_int, stray: &mut Stray) -> c_int {
     let count = usize::try_from(ready).unwrap_or(0);
     let before = errno::get();
-    // SAFETY: our caller's contract.
-    let kept = enter(count, count, |state| unsafe {
-        state.without_markers(set, events, count, stray)
+    let kept = enter(Some(count), None, |state| {
+        let on_marker = |fd, event| state.on_marker(set, fd, event, stray);
+        // SAFETY: our caller's contract.
+        Some(unsafe {
+            without_markers(state, events, count, on_marker, |event| {
+                state.is_event_in_vain(set, event)
+            })
+        })
     });
+    // Even after a panic the program must not take a row of ours for data of its own.
+    let kept = kept.or_else(|| {
+        // SAFETY: our caller's contract.
+        Some(unsafe { without_markers(start::built()?, events, count, |_, _| None, |_| false) })
+    });
+    let kept = kept.unwrap_or(count);
     errno::set(before);
     c_int::try_from(kept).unwrap_or(0)
 }

@@ -8,7 +8,7 @@ use libc::{nfds_t, pollfd, sigset_t, timespec};
 
 use crate::enter::enter;
 use crate::next;
-use crate::pending::{Needs, PENDING};
+use crate::pending::{Needs, PENDING, undriven};
 use crate::state::State;
 use crate::wait::{self, Borrowed, Deadline, Rounds};
 
@@ -181,9 +181,13 @@ unsafe fn repeat(
     loop {
         // SAFETY: our caller's contract. The program may read its array from another thread; so it is
         // read here by pointer, and written only at the end.
-        let asked = enter(Asked::default(), Asked::default(), |state| unsafe {
-            state.ask(std::slice::from_raw_parts(fds, len), copy, is_pending)
+        let question = unsafe { std::slice::from_raw_parts(fds, len) };
+        let asked = enter(Some(Asked::default()), None, |state| {
+            // SAFETY: our caller's contract.
+            Some(unsafe { ask(question, copy, is_pending, |fd| state.drive_pending(fd)) })
         });
+        // SAFETY: our caller's contract.
+        let asked = asked.unwrap_or_else(|| unsafe { ask(question, copy, is_pending, undriven) });
         let others = asked.has_others.then(|| rounds.next());
         let Some(limit) = others.into_iter().chain(asked.limit).min() else {
             return wait(fds, deadline.left());
@@ -236,31 +240,37 @@ pub(crate) struct Asked {
     pub(crate) has_others: bool,
 }
 
-impl State {
-    /// The question as libc is to be asked it.
-    ///
-    /// # Safety
-    /// `copy` and `is_pending` have as many elements as `fds`.
-    unsafe fn ask(&self, fds: &[pollfd], copy: *mut pollfd, is_pending: *mut bool) -> Asked {
-        let (mut limit, mut own) = (None::<Duration>, 0_u32);
-        for (index, asked) in fds.iter().enumerate() {
-            let mut asked = *asked;
-            let needs = self.drive_pending(asked.fd);
-            if let Needs::Wait(events, milliseconds) = needs {
-                asked.events = events;
-                let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-                limit = Some(limit.map_or(left, |limit| limit.min(left)));
-                own = own.saturating_add(1);
+/// Writes the question as libc is to be asked it.
+///
+/// # Safety
+/// `copy` and `is_pending` have as many elements as `fds`.
+unsafe fn ask(
+    fds: &[pollfd],
+    copy: *mut pollfd,
+    is_pending: *mut bool,
+    drive: impl Fn(c_int) -> Needs,
+) -> Asked {
+    let (mut limit, mut own) = (None::<Duration>, 0_u32);
+    for (index, asked) in fds.iter().enumerate() {
+        let mut asked = *asked;
+        let needs = drive(asked.fd);
+        if let Needs::Wait(events, milliseconds) = needs {
+            own = own.saturating_add(1);
+            asked.events = events;
+            if events == 0 {
+                asked.fd = -1; // not even for its end
             }
-            // SAFETY: our caller's contract.
-            unsafe {
-                copy.add(index).write(asked);
-                is_pending.add(index).write(needs != Needs::Nothing);
-            }
+            let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+            limit = Some(limit.map_or(left, |limit| limit.min(left)));
         }
-        Asked {
-            limit,
-            has_others: PENDING.len() > own,
+        // SAFETY: our caller's contract.
+        unsafe {
+            copy.add(index).write(asked);
+            is_pending.add(index).write(needs != Needs::Nothing);
         }
+    }
+    Asked {
+        limit,
+        has_others: PENDING.len() > own,
     }
 }

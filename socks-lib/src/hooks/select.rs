@@ -11,7 +11,7 @@ use crate::enter::enter;
 use crate::hooks::poll::Asked;
 use crate::nested::SETS;
 use crate::next;
-use crate::pending::{Needs, PENDING};
+use crate::pending::{Needs, PENDING, undriven};
 use crate::state::State;
 use crate::sys::file::File;
 use crate::wait::{self, Borrowed, Deadline, Rounds};
@@ -142,7 +142,7 @@ unsafe fn driven(
     deadline: Deadline,
     wait: impl Fn([Words; 3], Option<Duration>) -> c_int,
 ) -> c_int {
-    let Some(bits) = enter(None, None, |_| bits_looked_at(count)) else {
+    let Some(bits) = bits_looked_at(count) else {
         return wait(sets, deadline.left());
     };
     let words = bits.div_ceil(WORD_BITS);
@@ -193,10 +193,12 @@ unsafe fn repeat(
                 }
             }
         }
-        // SAFETY: our caller's contract.
-        let asked = enter(Asked::default(), Asked::default(), |state| unsafe {
-            state.ask_select(copies, words)
+        let asked = enter(Some(Asked::default()), None, |state| {
+            // SAFETY: our caller's contract.
+            Some(unsafe { ask(copies, words, |fd| state.drive_pending(fd)) })
         });
+        // SAFETY: our caller's contract.
+        let asked = asked.unwrap_or_else(|| unsafe { ask(copies, words, undriven) });
         let others = asked.has_others.then(|| rounds.next());
         let Some(limit) = others.into_iter().chain(asked.limit).min() else {
             return wait(sets, deadline.left());
@@ -209,7 +211,7 @@ unsafe fn repeat(
             enter((), (), State::drive_all);
         }
         // SAFETY: our caller's contract.
-        enter((), (), |state| unsafe { state.without_vain(read, words) });
+        enter((), (), |state| unsafe { without_vain(state, read, words) });
         let mut visible = 0_u32;
         for copy in [read, write, except] {
             for index in 0..words {
@@ -232,64 +234,62 @@ unsafe fn repeat(
     }
 }
 
-impl State {
-    /// Changes the copies into the question that libc is to be asked.
-    ///
-    /// # Safety
-    /// The copies have `words` words.
-    unsafe fn ask_select(&self, copies: [Words; 4], words: usize) -> Asked {
-        let [read, write, _, pending] = copies;
-        let (mut limit, mut has_others) = (None::<Duration>, false);
-        for fd in PENDING.iter() {
-            let Some((index, bit)) = place(fd, words) else {
-                has_others = true;
-                continue;
-            };
-            // SAFETY: `index` is below `words` (checked by `place`).
-            let is_asked = copies
-                .iter()
-                .any(|copy| unsafe { *copy.add(index) } & bit != 0);
-            if !is_asked {
-                has_others = true;
-                continue;
-            }
-            let Needs::Wait(events, milliseconds) = self.drive_pending(fd) else {
-                continue;
-            };
-            for copy in copies {
-                // SAFETY: as above.
-                unsafe { *copy.add(index) &= !bit };
-            }
-            for (wanted, set) in [
-                (events & POLLIN, read),
-                (events & POLLOUT, write),
-                (1, pending),
-            ] {
-                if wanted != 0 {
-                    // SAFETY: as above.
-                    unsafe { *set.add(index) |= bit };
-                }
-            }
-            let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
-            limit = Some(limit.map_or(left, |limit| limit.min(left)));
+/// Changes the copies into the question that libc is to be asked.
+///
+/// # Safety
+/// The copies have `words` words.
+unsafe fn ask(copies: [Words; 4], words: usize, drive: impl Fn(c_int) -> Needs) -> Asked {
+    let [read, write, _, pending] = copies;
+    let (mut limit, mut has_others) = (None::<Duration>, false);
+    for fd in PENDING.iter() {
+        let Some((index, bit)) = place(fd, words) else {
+            has_others = true;
+            continue;
+        };
+        // SAFETY: `index` is below `words` (checked by `place`).
+        let is_asked = copies
+            .iter()
+            .any(|copy| unsafe { *copy.add(index) } & bit != 0);
+        if !is_asked {
+            has_others = true;
+            continue;
         }
-        Asked { limit, has_others }
+        let Needs::Wait(events, milliseconds) = drive(fd) else {
+            continue;
+        };
+        for copy in copies {
+            // SAFETY: as above.
+            unsafe { *copy.add(index) &= !bit };
+        }
+        for (wanted, set) in [
+            (events & POLLIN, read),
+            (events & POLLOUT, write),
+            (1, pending),
+        ] {
+            if wanted != 0 {
+                // SAFETY: as above.
+                unsafe { *set.add(index) |= bit };
+            }
+        }
+        let left = Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0));
+        limit = Some(limit.map_or(left, |limit| limit.min(left)));
     }
+    Asked { limit, has_others }
+}
 
-    /// Takes out of what is readable the epoll sets in which nothing is the program's.
-    ///
-    /// # Safety
-    /// `read` has `words` words.
-    unsafe fn without_vain(&self, read: Words, words: usize) {
-        for fd in SETS.iter() {
-            // SAFETY: `index` is below `words` (checked by `place`).
-            unsafe {
-                if let Some((index, bit)) = place(fd, words)
-                    && *read.add(index) & bit != 0
-                    && self.is_ready_in_vain(fd)
-                {
-                    *read.add(index) &= !bit;
-                }
+/// Takes out of what is readable the epoll sets in which nothing is the program's.
+///
+/// # Safety
+/// `read` has `words` words.
+unsafe fn without_vain(state: &State, read: Words, words: usize) {
+    for fd in SETS.iter() {
+        // SAFETY: `index` is below `words` (checked by `place`).
+        unsafe {
+            if let Some((index, bit)) = place(fd, words)
+                && *read.add(index) & bit != 0
+                && state.is_ready_in_vain(fd)
+            {
+                *read.add(index) &= !bit;
             }
         }
     }
@@ -302,15 +302,15 @@ fn bits_looked_at(count: c_int) -> Option<usize> {
     if count <= libc::FD_SETSIZE {
         return Some(count);
     }
-    let status = File::read_whole(Path::new("/proc/self/status"), MOST_STATUS_OCTETS).ok()?;
-    let status = str::from_utf8(&status).ok()?;
-    let size = status
-        .lines()
-        .find_map(|line| line.strip_prefix("FDSize:"))?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(count.min(size))
+    let size = enter(None, None, |_| {
+        let status = File::read_whole(Path::new("/proc/self/status"), MOST_STATUS_OCTETS).ok()?;
+        let status = str::from_utf8(&status).ok()?;
+        let size = status
+            .lines()
+            .find_map(|line| line.strip_prefix("FDSize:"))?;
+        size.trim().parse().ok()
+    });
+    Some(count.min(size?))
 }
 
 const MOST_STATUS_OCTETS: usize = 16 * 1024;

@@ -21,8 +21,8 @@ use crate::wait::{self, Deadline};
 enum Early {
     /// The stream is the program's.
     Free,
-    /// EAGAIN, as on a plain socket that is still connecting.
-    Again,
+    /// The call ends with this errno.
+    Fail(Errno),
     /// The program has made the socket a blocking one meanwhile: this is waited for, at most so long in
     /// all.
     Wait {
@@ -38,12 +38,16 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     let dontwait = flags & libc::MSG_DONTWAIT != 0;
     let mut deadline = None;
     loop {
-        match enter(Early::Free, Early::Again, |state| {
-            state.wait_before(fd, dontwait)
-        }) {
+        // Only a handshake has octets of the program's to fear: any other descriptor is libc's.
+        let broken = if PENDING.has(fd) {
+            Early::Fail(Errno::BROKEN)
+        } else {
+            Early::Free
+        };
+        match enter(Early::Free, broken, |state| state.wait_before(fd, dontwait)) {
             Early::Free => return true,
-            Early::Again => {
-                errno::set(libc::EAGAIN);
+            Early::Fail(error) => {
+                errno::set(error.0);
                 return false;
             }
             Early::Wait {
@@ -94,7 +98,8 @@ pub(crate) unsafe fn tell(fd: c_int, result: ssize_t, sent: Sent) -> ssize_t {
         return result;
     }
     if errno::get() == libc::EDESTADDRREQ {
-        match enter(Unsent::Kernels, Unsent::Refused, |state| state.unsent(fd)) {
+        // Nothing has left: after a panic the kernel's word stands.
+        match enter(Unsent::Kernels, Unsent::Kernels, |state| state.unsent(fd)) {
             Unsent::Kernels => {}
             Unsent::Refused => errno::set(Errno::FAIL_CLOSED.0),
             // From a file: nothing asks that way.
@@ -143,7 +148,8 @@ impl State {
                 milliseconds,
                 timeout: io::shorter_timeout(fd),
             },
-            Needs::Wait(..) => Early::Again,
+            // As on a plain socket that is still connecting.
+            Needs::Wait(..) => Early::Fail(Errno(libc::EAGAIN)),
         }
     }
 }

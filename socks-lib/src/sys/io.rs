@@ -246,14 +246,19 @@ impl Own {
 
     pub(crate) fn close(self) {
         if let Some(fd) = self.fd() {
-            // SAFETY: `stream_towards` made it, and this closes it once: by now the number would be another socket's.
-            unsafe { rustix::io::close(fd) };
+            close(fd);
         }
     }
 }
 
 /// The first number that a descriptor of our own may have while the program's code runs: as shells have it.
 const OWN_NUMBERS: c_int = 100;
+
+/// Closes a descriptor of our own.
+pub(crate) fn close(fd: c_int) {
+    // SAFETY: an [`Own`] that is open, or just made for a dup(2) that fails.
+    unsafe { rustix::io::close(fd) };
+}
 
 /// Makes an unconnected socket that does not block look as one does whose connection was refused:
 /// level- and edge-triggered, in every kind of wait, until its error is read. Nobody can listen on port
