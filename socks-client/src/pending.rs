@@ -15,7 +15,6 @@ pub struct Pending {
     count: AtomicU32,
     /// Whether there has ever been one: from then on, epoll events may be markers of ours.
     was_any: AtomicBool,
-    is_watched: AtomicBool,
     /// Words above this one have never had a bit.
     last_word: AtomicU32,
     bits: [AtomicU64; WORDS],
@@ -28,7 +27,6 @@ impl Pending {
         Self {
             count: AtomicU32::new(0),
             was_any: AtomicBool::new(false),
-            is_watched: AtomicBool::new(false),
             last_word: AtomicU32::new(0),
             bits: [const { AtomicU64::new(0) }; WORDS],
         }
@@ -38,14 +36,6 @@ impl Pending {
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
-    }
-
-    /// From now on somebody has to look, whatever descriptors there are: a stream to a name server
-    /// (DESIGN §2, "Port 53") is rare, and lasts as long as the program likes.
-    pub fn watch(&self) {
-        if !self.is_watched.swap(true, Ordering::Relaxed) {
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     /// Whether there has ever been one.

@@ -35,6 +35,7 @@ mod handshake;
 mod hooks;
 mod hosts_file;
 mod log;
+mod looped;
 mod next;
 mod pending;
 mod questions;
