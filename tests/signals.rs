@@ -57,7 +57,7 @@ fn what_may_run_in_a_handler_takes_less_than_4_kib_of_stack() {
         outcome.expect_ok();
         let said = outcome.stdout();
         let octets = |line: &str| line.split(' ').next().unwrap().parse::<usize>().unwrap();
-        assert_eq!(said.lines().count(), 23, "{said}");
+        assert_eq!(said.lines().count(), 32, "{said}");
         assert!(
             said.lines().all(|line| octets(line) < 4096),
             "{said}\n{}",

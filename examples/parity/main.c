@@ -52,6 +52,7 @@ static void collect(void)
     rows_hostaddr();
     rows_nameinfo();
     rows_resolver();
+    rows_questions();
     rows_connect();
     rows_arguments();
     rows_names();

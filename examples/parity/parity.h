@@ -40,6 +40,7 @@ void rows_hostent(void);
 void rows_hostaddr(void);
 void rows_nameinfo(void);
 void rows_resolver(void);
+void rows_questions(void);
 void rows_connect(void);
 void rows_arguments(void);
 void rows_names(void);

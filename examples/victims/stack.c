@@ -14,7 +14,7 @@ static unsigned char stack[OCTETS] __attribute__((aligned(64)));
 static void (*measured)(void);
 static unsigned char *entered; /* where the handler's own frame is */
 
-static struct target open_one, closed_one;
+static struct target open_one, closed_one, domain;
 static int fd = -1, other = -1, pair[2];
 
 static void by_handler(int signal)
@@ -71,6 +71,52 @@ static void call_dup2(void) { dup2(fd, other); }
 static void call_fcntl(void) { other = fcntl(fd, F_DUPFD, 0); }
 static void call_close(void) { close(fd); fd = -1; }
 static void call_sendto(void) { sendto(fd, "x", 1, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0); }
+
+/* RFC 1035 4.1: a length as in a stream, and two questions: for the address of a name that was not asked for before, and for
+ * the name of an address. */
+enum { FIRST = 2 + 12 + 15 + 4, SECOND = 2 + 12 + 28 + 4 };
+static unsigned char questions[FIRST + SECOND] = "\0\37\0\1\1\0\0\1\0\0\0\0\0\0" "\5" "a0000\7example\0" "\0\1\0\1"
+    "\0\54\0\2\1\0\0\1\0\0\0\0\0\0" "\0019\0019\00218\003198\7in-addr\4arpa\0" "\0\14\0\1";
+
+static void fresh_question(int type)
+{
+    static int count;
+    fresh(&domain, 0);
+    if (type == SOCK_DGRAM) {
+        close(fd);
+        fd = socket(domain.address.ss_family, SOCK_DGRAM, 0);
+    }
+    count++;
+    for (int rest = count, i = 0; i < 4; i++, rest /= 10)
+        questions[16 + i] = (unsigned char)('0' + rest % 10);
+}
+
+static void unconnected_datagram(void) { fresh_question(SOCK_DGRAM); }
+static void unconnected_stream(void) { fresh_question(SOCK_STREAM); }
+static void connected_datagram(void) { unconnected_datagram(); connect_to(fd, &domain); }
+static void connected_stream(void) { unconnected_stream(); connect_to(fd, &domain); }
+static void duplicated_datagram(void) { unconnected_datagram(); other = dup(fd); }
+static void call_connect_to_domain(void) { connect_to(fd, &domain); }
+static void call_ask(void) { if (send(fd, questions + 2, FIRST - 2, 0) < 0) abort(); }
+static void call_ask_back(void) { if (send(fd, questions + FIRST + 2, SECOND - 2, 0) < 0) abort(); }
+static void call_ask_in_stream(void) { if (send(fd, questions, sizeof questions, 0) < 0) abort(); }
+
+static void call_ask_by_address(void)
+{
+    if (sendto(fd, questions + 2, FIRST - 2, 0, (const struct sockaddr *)&domain.address, domain.len) < 0)
+        abort();
+}
+
+static void answered(void) { unconnected_datagram(); call_ask_by_address(); }
+
+static void call_recvfrom(void)
+{
+    char octets[512];
+    struct sockaddr_storage from;
+    socklen_t len = sizeof from;
+    if (recvfrom(fd, octets, sizeof octets, MSG_DONTWAIT, (struct sockaddr *)&from, &len) < 0)
+        abort();
+}
 
 static void call_poll(void)
 {
@@ -152,9 +198,19 @@ int main(int argc, char **argv)
         {"close", pending, call_close},
         {"write", nothing, call_write},
         {"read", nothing, call_read},
+        {"connect to a name server", unconnected_datagram, call_connect_to_domain},
+        {"connect to a name server with a duplicate", duplicated_datagram, call_connect_to_domain},
+        {"stream to a name server", unconnected_stream, call_connect_to_domain},
+        {"question", connected_datagram, call_ask},
+        {"question for a name", connected_datagram, call_ask_back},
+        {"question in a stream", connected_stream, call_ask_in_stream},
+        {"question by sendto", unconnected_datagram, call_ask_by_address},
+        {"question by sendto with a duplicate", duplicated_datagram, call_ask_by_address},
+        {"recvfrom of an answer", answered, call_recvfrom},
     };
     open_one = resolve(argv[1], argv[2]);
     closed_one = resolve(argv[1], argv[3]);
+    domain = resolve(argv[1], "53");
     stack_t room = {.ss_sp = stack, .ss_size = sizeof stack};
     struct sigaction action = {.sa_handler = by_handler, .sa_flags = SA_ONSTACK};
     if (pipe(pair) != 0 || sigaltstack(&room, NULL) != 0 || sigaction(SIGUSR1, &action, NULL) != 0)

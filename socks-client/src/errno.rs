@@ -46,6 +46,8 @@ impl Errno {
     pub const ALREADY: Self = Self(libc::EALREADY);
     /// The connection failed before, and its error has been asked for (inet_stream_connect).
     pub const ABORTED: Self = Self(libc::ECONNABORTED);
+    /// A null pointer where the program says that there is something to send.
+    pub const BAD_ADDRESS: Self = Self(libc::EFAULT);
     /// Another thread has closed the descriptor meanwhile.
     pub const CLOSED: Self = Self(libc::EBADF);
     /// A signal came in and its handler is not under SA_RESTART.

@@ -15,7 +15,6 @@ pub struct Pending {
     count: AtomicU32,
     /// Whether there has ever been one: from then on, epoll events may be markers of ours.
     was_any: AtomicBool,
-    is_watched: AtomicBool,
     /// Words above this one have never had a bit.
     last_word: AtomicU32,
     bits: [AtomicU64; WORDS],
@@ -28,13 +27,12 @@ impl Pending {
         Self {
             count: AtomicU32::new(0),
             was_any: AtomicBool::new(false),
-            is_watched: AtomicBool::new(false),
             last_word: AtomicU32::new(0),
             bits: [const { AtomicU64::new(0) }; WORDS],
         }
     }
 
-    /// Whether there is one, or whoever reads and writes has to look all the same ([`Pending::watch`]).
+    /// Whether there is one.
     #[must_use]
     pub fn is_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) != 0
@@ -42,23 +40,8 @@ impl Pending {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> u32 {
-        let watched = u32::from(self.is_watched.load(Ordering::Relaxed));
-        self.count.load(Ordering::Relaxed).saturating_sub(watched)
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// From now on somebody has to look, whatever descriptors there are: a stream to a name server
-    /// (DESIGN §2, "Port 53") is rare, and lasts as long as the program likes.
-    pub fn watch(&self) {
-        if !self.is_watched.swap(true, Ordering::Relaxed) {
-            self.count.fetch_add(1, Ordering::Relaxed);
-        }
+    pub fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Whether there has ever been one.
@@ -150,12 +133,9 @@ mod tests {
         assert!(!pending.is_any() && !pending.was_any());
         assert!(pending.insert(0) && pending.insert(200) && pending.insert(200));
         assert!(pending.is_any() && pending.has(0) && !pending.has(1));
-        assert!(pending.iter().eq([0, 200]) && pending.len() == 2);
-        pending.watch();
-        assert!(pending.len() == 2 && !pending.is_empty());
+        assert!(pending.iter().eq([0, 200]) && pending.count() == 2);
         assert!(pending.remove(200) && !pending.remove(200) && pending.remove(0));
-        assert!(pending.is_empty() && pending.was_any());
-        assert!(pending.is_any(), "it is watched");
+        assert!(!pending.is_any() && pending.was_any());
     }
 
     /// close(-1) is everyday clean-up code.

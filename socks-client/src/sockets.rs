@@ -19,9 +19,10 @@ pub struct View {
     pub handshake: u16,
 }
 
-/// In place of a handshake's index: a datagram socket that only the application takes for connected.
+/// In place of a handshake's index: a datagram socket that is connected to itself, where the application takes it for
+/// connected to a destination.
 pub const HELD: u16 = u16::MAX;
-/// The same where what it sends is answered from the table: it was connected to port 53.
+/// The same of a socket of either kind that was connected to port 53: what it sends is answered from the table.
 pub const ANSWERED: u16 = u16::MAX - 1;
 
 /// One descriptor's row. Zeroed memory is a plain one.
@@ -146,7 +147,7 @@ impl Row {
         })
     }
 
-    /// Whether this is a datagram socket that only the application takes for connected.
+    /// Whether this is a socket that is connected to itself, and that the application takes for connected elsewhere.
     #[must_use]
     pub fn is_held(&self, cookie: u64) -> bool {
         self.view(cookie)

@@ -13,8 +13,7 @@ use crate::dial::{Call, Driven, Event, Locked, Start, Turn, mapped};
 use crate::nested::note_spent;
 use crate::pending::{Needs, PENDING};
 use crate::state::State;
-use crate::sys::abi;
-use crate::sys::io::{self, Facts};
+use crate::sys::{abi, io};
 
 impl State {
     /// Decides where `asked` leads.
@@ -62,6 +61,8 @@ impl State {
             Route::Direct => {
                 let is_held = |row: &&Row| !is_stream && row.is_held(facts.cookie);
                 if let Some(row) = row.filter(is_held) {
+                    // Else the kernel would keep loopback's as its own address.
+                    io::dissolve(fd);
                     row.clear();
                 }
                 self.log_route(LogLevel::Debug, "connect", asked, format_args!("direct"));
@@ -72,9 +73,8 @@ impl State {
                 self.log_route(LogLevel::Warn, "connect", asked, refused);
                 return Start::Fail(errno);
             }
-            Route::Hold => return self.hold(fd, facts, row, asked, HELD),
-            Route::Answer if !is_stream => return self.hold(fd, facts, row, asked, ANSWERED),
-            Route::Answer => return self.connect_to_itself(fd, facts, family, asked),
+            Route::Hold => return self.loop_back(fd, facts, family, asked, HELD),
+            Route::Answer => return self.loop_back(fd, facts, family, asked, ANSWERED),
             Route::Relay(relay) => relay,
         };
         // A vfork child has no memory of its own to keep a handshake in, and may not connect (vfork(2)).
@@ -144,40 +144,6 @@ impl State {
             Driven::Wants(..) | Driven::Over(Ok(())) => Start::Fail(Errno::STILL_CONNECTING),
             Driven::Over(Err(errno)) => Start::Fail(errno),
         }
-    }
-
-    /// The kernel's datagram socket is left unconnected, so that nothing can go out by it, whatever sends: only its
-    /// port is taken, as connect(2) does.
-    fn hold(
-        &self,
-        fd: c_int,
-        facts: Facts,
-        row: Option<&Row>,
-        asked: SocketAddr,
-        kind: u16,
-    ) -> Start {
-        let (Some(row), Some(_)) = (row, self.process.own()) else {
-            return Start::Fail(Errno::NO_STATE);
-        };
-        io::dissolve(fd);
-        io::bind_to_any(fd, facts.family);
-        // A v4 address on a v6 socket is a v4-mapped one (ipv6(7)); the rest as getpeername(2) gives it.
-        let asked = match facts.family {
-            Family::V4 => asked,
-            Family::V6 => mapped(asked),
-        };
-        let connection = Connection {
-            asked: SocketAddr::new(asked.ip(), asked.port()),
-            family: facts.family,
-        };
-        row.begin(facts.cookie, connection, kind, false);
-        if kind == HELD {
-            self.log(
-                LogLevel::Warn,
-                format_args!("connect {asked}: a datagram socket, and none is relayed"),
-            );
-        }
-        Start::Done
     }
 
     /// A further connect(): on a socket whose handshake is not over it goes on with that, whatever the

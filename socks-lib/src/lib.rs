@@ -38,6 +38,7 @@ mod hooks;
 mod hosts_file;
 mod kept;
 mod log;
+mod looped;
 mod nested;
 mod next;
 #[cfg(feature = "panic-on-purpose")]

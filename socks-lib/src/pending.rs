@@ -14,6 +14,7 @@ use rustix::fd::BorrowedFd;
 use socks_client::{Errno, Handshake, LogLevel, Pending, Registration, Row, Stage, View};
 
 use crate::dial::{Call, Driven, Event, Locked};
+use crate::looped::LOOPED;
 use crate::state::State;
 use crate::sys::{io, swap};
 
@@ -134,6 +135,12 @@ impl State {
 
     /// Numbers that the socket was given before its connect() are in mid-handshake as well.
     pub(crate) fn pend_duplicates(&self, fd: c_int, cookie: u64) {
+        self.tell_duplicates(fd, cookie, &PENDING);
+    }
+
+    /// What is known of `fd` is from now on known of the numbers that its socket was given before; they are in `set`, as
+    /// it is.
+    pub(crate) fn tell_duplicates(&self, fd: c_int, cookie: u64, set: &Pending) {
         if !DUPLICATED.has(fd) {
             return;
         }
@@ -142,7 +149,7 @@ impl State {
             if other != fd {
                 is_alone = false;
                 self.sockets.named_alike(fd, other);
-                let _room = PENDING.insert(other);
+                let _room = !set.has(fd) || set.insert(other);
             }
         });
         if is_alone {
@@ -357,6 +364,7 @@ impl State {
     pub(crate) fn closing(&self, fd: c_int) {
         if self.process.own().is_some() {
             FAILED.remove(fd);
+            LOOPED.remove(fd);
         }
         if !PENDING.has(fd) || self.process.own().is_none() {
             return;

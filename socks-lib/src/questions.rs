@@ -4,21 +4,20 @@ use std::ffi::c_int;
 use std::net::{IpAddr, SocketAddr};
 
 use fake_dns::dns::{self, Found, MAX_ANSWER, Names};
-use fake_dns::{Connection, Family, Name};
-use socks_client::{ANSWERED, Eai, Errno, LogLevel, Prefix, Row, Servers, plan_message, reached};
+use fake_dns::{Family, Name};
+use socks_client::{Eai, Errno, LogLevel, Prefix, Servers, plan_message};
 
-use crate::dial::Start;
-use crate::pending::PENDING;
-use crate::state::{Answer, State};
-use crate::sys::io::{self, Facts, Moved};
+use crate::looped::LOOPED;
+use crate::state::{Answer, State, same_place};
+use crate::sys::io::{self, Moved};
 use crate::sys::loopback;
 
-/// The name servers that this process has asked. One load of it is all that a program without a resolver of
-/// its own pays for each datagram that it receives.
+/// The name servers that this process has asked on sockets that are not connected.
 pub(crate) static SERVERS: Servers = Servers::new();
 
 impl State {
-    /// Answers a datagram that the program sends to `server`: the answer is in the socket's queue when this returns.
+    /// Answers a datagram that the program sends to `server`: the answer is in the socket's queue when this returns. None
+    /// is where the kernel would let none in: the socket is connected, and elsewhere.
     pub(crate) fn answer_question(
         &self,
         fd: c_int,
@@ -33,67 +32,35 @@ impl State {
         let Some(answer) = dns::answer(query, self, &mut room) else {
             return Ok(()); // as a name server that is sent what is no question
         };
-        let ports = SERVERS.ports(server).ok_or(Errno::NO_STATE)?;
-        row.asks(facts.cookie);
-        loopback::deliver(fd, facts.family, ports, answer).map_err(|error| {
-            self.log(
-                LogLevel::Error,
-                format_args!("question to {server}: no answer can be given: {error}"),
-            );
+        let delivered = if io::is_looped(fd) {
+            let asked = row.name_server(facts.cookie);
+            if !asked.is_some_and(|asked| same_place(asked, server)) {
+                return Ok(());
+            }
+            match io::send(fd, answer) {
+                Moved::Octets(_) => Ok(()),
+                Moved::Failed(errno) => Err(errno),
+                Moved::Later | Moved::End => Err(Errno::FAIL_CLOSED),
+            }
+        } else {
+            let ports = SERVERS.ports(server).ok_or(Errno::NO_STATE)?;
+            if !row.is_asking(facts.cookie) {
+                row.asks(facts.cookie);
+                self.tell_duplicates(fd, facts.cookie, &LOOPED);
+            }
+            loopback::deliver(fd, facts.family, ports, answer)
+                .map_err(|error| Errno(error.raw_os_error()))
+        };
+        delivered.map_err(|errno| {
+            let failed = format_args!("no answer can be given: {}", errno.name());
+            self.log_route(LogLevel::Error, "question", server, failed);
             Errno::FAIL_CLOSED
         })
     }
 
-    /// A stream to a name server: the socket is connected to itself (RFC 9293 §3.5, simultaneous open), so that an
-    /// answer which the shim writes there is what the program reads, and nobody else has a hand in it.
-    pub(crate) fn connect_to_itself(
-        &self,
-        fd: c_int,
-        facts: Facts,
-        family: Family,
-        asked: SocketAddr,
-    ) -> Start {
-        let (Some(row), Some(_)) = (self.sockets.row(fd), self.process.own()) else {
-            return Start::Fail(Errno::NO_STATE);
-        };
-        if let Err(errno) = loopback::connect_to_itself(fd, facts.family) {
-            self.log(
-                LogLevel::Error,
-                format_args!(
-                    "connect {asked}: no question can be answered: {}",
-                    errno.name()
-                ),
-            );
-            return Start::Fail(Errno::FAIL_CLOSED);
-        }
-        // As getpeername(2) gives it: without flow information, and a scope is link-local's.
-        let asked = SocketAddr::new(reached(asked.ip()), asked.port());
-        let is_swapped = row.is_swapped(facts.cookie);
-        row.begin(
-            facts.cookie,
-            Connection { asked, family },
-            ANSWERED,
-            is_swapped,
-        );
-        PENDING.watch();
-        if io::is_blocking(fd) {
-            Start::Done
-        } else {
-            // A plain connect() that does not block never succeeds at once.
-            Start::Fail(Errno::STILL_CONNECTING)
-        }
-    }
-
-    /// Whether what is sent on `fd` is a stream of questions.
-    pub(crate) fn is_stream_of_questions(&self, fd: c_int) -> bool {
-        let row = self.sockets.row(fd);
-        let is_answered = |row: &Row| row.name_server(io::cookie(fd)?);
-        // A datagram socket is not connected, and what is sent after shutdown() is the kernel's to refuse.
-        row.and_then(is_answered).is_some() && io::is_connected(fd)
-    }
-
-    /// Answers the questions of a stream (RFC 1035 §4.2.2), and tells how many octets it has taken. The length may be
-    /// sent before its question; a question that is sent in pieces has nowhere to be kept, and nobody is known to.
+    /// Answers the questions of a stream (RFC 1035 §4.2.2), and tells how many octets it has taken: what is cut off at
+    /// the end comes again. The length may be sent before its question; a question that is sent in pieces has nowhere to
+    /// be kept, and nobody is known to.
     pub(crate) fn answer_stream(&self, fd: c_int, octets: &[u8]) -> Result<usize, Errno> {
         let row = self.sockets.row(fd).ok_or(Errno::NO_STATE)?;
         let (mut prefix, mut rest) = (row.prefix(), octets);
@@ -108,7 +75,6 @@ impl State {
             prefix = Prefix::default();
             let Some((query, behind)) = rest.split_at_checked(len) else {
                 row.keep_prefix(prefix);
-                // What was cut off at the end of a long row of questions is sent again.
                 return if taken > 0 {
                     Ok(taken)
                 } else {
@@ -139,6 +105,9 @@ impl State {
 
     /// The name server whose answer came from `source`.
     pub(crate) fn server_of(&self, fd: c_int, source: SocketAddr) -> Option<SocketAddr> {
+        if LOOPED.has(fd) && io::local(fd).is_some_and(|local| same_place(local, source)) {
+            return self.sockets.row(fd)?.name_server(io::cookie(fd)?);
+        }
         let server = SERVERS.told(source)?;
         let is_asking = self.sockets.row(fd)?.is_asking(io::cookie(fd)?);
         is_asking.then_some(server)

@@ -260,6 +260,6 @@ pub(crate) struct Known {
     pub(crate) is_connected: bool,
 }
 
-fn same_place(one: SocketAddr, other: SocketAddr) -> bool {
+pub(crate) fn same_place(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.ip().to_canonical() == other.ip().to_canonical()
 }

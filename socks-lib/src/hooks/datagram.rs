@@ -12,7 +12,8 @@ use socks_client::{Errno, Kind, LogLevel, Route, SocketFacts, decide, is_local};
 use crate::enter::enter;
 use crate::hooks::connect::dial;
 use crate::hooks::question::{Sent, ask};
-use crate::hooks::stream::{early, is_free, tell};
+use crate::hooks::stream::{early, is_free, is_watched, tell};
+use crate::looped::LOOPED;
 use crate::next;
 use crate::pending::PENDING;
 use crate::state::State;
@@ -49,19 +50,25 @@ unsafe extern "C-unwind" fn sendto(
     match addressed(fd, flags, unsafe { abi::copy_in_to(addr, addr_len) }) {
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => unsafe {
-            if PENDING.is_any()
+            if is_watched()
                 && let Some(result) = early(fd, flags, Sent::Octets(buf, len))
             {
                 return result;
             }
             let sent = next::SENDTO.get()(fd, buf, len, flags, addr, addr_len);
-            tell(fd, sent, Sent::Octets(buf, len))
+            tell(fd, sent)
         },
         // SAFETY: our caller's contract.
         Addressed::Question(server) => unsafe { ask(fd, server, Sent::Octets(buf, len)) },
         // SAFETY: the application's own buffer, to the function that remains of what it meant.
         Addressed::Connected => unsafe {
-            next::SEND.get()(fd, buf, len, flags & !libc::MSG_FASTOPEN)
+            let flags = flags & !libc::MSG_FASTOPEN;
+            if is_watched()
+                && let Some(result) = early(fd, flags, Sent::Octets(buf, len))
+            {
+                return result;
+            }
+            next::SEND.get()(fd, buf, len, flags)
         },
         Addressed::Fail(error) => fail(error),
     }
@@ -77,22 +84,26 @@ unsafe extern "C-unwind" fn sendmsg(fd: c_int, message: *const msghdr, flags: c_
     match addressed(fd, flags, unsafe { name_of(message) }) {
         // SAFETY: the application's own arguments, to the function it meant to call.
         Addressed::Pass => unsafe {
-            if PENDING.is_any()
+            if is_watched()
                 && let Some(result) = early(fd, flags, Sent::of(message))
             {
                 return result;
             }
-            let sent = next::SENDMSG.get()(fd, message, flags);
-            tell(fd, sent, Sent::of(message))
+            tell(fd, next::SENDMSG.get()(fd, message, flags))
         },
         // SAFETY: our caller's contract.
         Addressed::Question(server) => unsafe { ask(fd, server, Sent::of(message)) },
-        Addressed::Connected => {
-            // SAFETY: `name_of` has read it: it is not null.
-            let message = unsafe { without_name(message) };
-            // SAFETY: the application's own message, without its name.
-            unsafe { next::SENDMSG.get()(fd, &raw const message, flags & !libc::MSG_FASTOPEN) }
-        }
+        // SAFETY: the application's own message, without its name; `name_of` has read it: it is not null.
+        Addressed::Connected => unsafe {
+            let flags = flags & !libc::MSG_FASTOPEN;
+            if is_watched()
+                && let Some(result) = early(fd, flags, Sent::of(message))
+            {
+                return result;
+            }
+            let message = without_name(message);
+            next::SENDMSG.get()(fd, &raw const message, flags)
+        },
         Addressed::Fail(error) => fail(error),
     }
 }
@@ -118,7 +129,7 @@ unsafe extern "C-unwind" fn sendmmsg(
     while plain < count {
         // SAFETY: our caller's contract.
         let name = unsafe { name_of(&raw const (*at(plain)).msg_hdr) };
-        if !matches!(judged(fd, flags, name), Addressed::Pass) {
+        if LOOPED.has(fd) || !matches!(judged(fd, flags, name), Addressed::Pass) {
             break;
         }
         plain = plain.saturating_add(1);
@@ -129,13 +140,9 @@ unsafe extern "C-unwind" fn sendmmsg(
         }
         // SAFETY: the application's own arguments, cut to the messages that may go.
         let sent = unsafe { next::SENDMMSG.get()(fd, messages, plain, flags) };
-        if sent >= 0 || errno::get() != libc::EDESTADDRREQ {
-            // As it came: a c_int.
-            let sent = ssize_t::try_from(sent).unwrap_or(-1);
-            // SAFETY: nothing that was sent is looked at.
-            let sent = unsafe { tell(fd, sent, Sent::Nothing) };
-            return c_int::try_from(sent).unwrap_or(-1);
-        }
+        // As it came: a c_int.
+        let sent = tell(fd, ssize_t::try_from(sent).unwrap_or(-1));
+        return c_int::try_from(sent).unwrap_or(-1);
     }
     // One by one: what connects the socket, or is a question.
     let mut sent = 0;

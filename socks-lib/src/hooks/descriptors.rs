@@ -9,6 +9,7 @@ use std::ffi::c_int;
 use socks_client::Errno;
 
 use crate::enter::enter;
+use crate::looped::LOOPED;
 use crate::next;
 use crate::pending::{DUPLICATED, FAILED, PENDING};
 use crate::sys::{errno, io};
@@ -88,7 +89,7 @@ const fn is_dup(command: c_int) -> bool {
 /// The C contract of close(2).
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
-    if PENDING.is_any() || FAILED.is_any() {
+    if PENDING.is_any() || FAILED.is_any() || LOOPED.is_any() {
         enter((), (), |state| state.closing(fd));
     }
     next::CLOSE.get()(fd)
@@ -118,7 +119,9 @@ fn duplicated(old: c_int, new: c_int) -> c_int {
             PENDING.remove(new);
             state.sockets.duplicated(old, new);
             // Without room the duplicate is not driven; its original is.
-            let _room = !PENDING.has(old) || PENDING.insert(new);
+            for set in [&PENDING, &LOOPED] {
+                let _room = !set.has(old) || set.insert(new);
+            }
         }
         true
     });

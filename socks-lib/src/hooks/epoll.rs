@@ -205,7 +205,7 @@ unsafe fn driven(
 ) -> c_int {
     let (mut was_last, mut stray, mut rounds) = (false, Stray::default(), Rounds::new());
     loop {
-        let is_any = !PENDING.is_empty();
+        let is_any = PENDING.is_any();
         let left = if is_any {
             Some(deadline.left_within(rounds.next()))
         } else {

@@ -42,10 +42,6 @@ redhook::hook! {
     unsafe fn getpeername(fd: c_int, addr: *mut sockaddr, len: *mut socklen_t) -> c_int => socks6_getpeername {
         let room = room(len);
         let result = next::GETPEERNAME.get()(fd, addr, len);
-        if result < 0 && errno::get() == libc::ENOTCONN && !addr.is_null() && !len.is_null() {
-            let held = enter(Told::Kernels, Told::Kernels, |state| state.held_name(fd));
-            return told(result, held, addr, room, len);
-        }
         told(result, enter_if(result, |state| state.peer_name(fd)), addr, room, len)
     }
 }
@@ -146,18 +142,9 @@ impl State {
         }
     }
 
-    pub(crate) fn is_held(&self, fd: c_int) -> bool {
+    fn is_held(&self, fd: c_int) -> bool {
         let row = io::cookie(fd).and_then(|cookie| Some((cookie, self.sockets.row(fd)?)));
         row.is_some_and(|(cookie, row)| row.is_held(cookie))
-    }
-
-    /// What a datagram socket is as if connected to, which the kernel knows nothing of.
-    fn held_name(&self, fd: c_int) -> Told {
-        if self.is_held(fd) {
-            self.peer_name(fd)
-        } else {
-            Told::Kernels
-        }
     }
 
     /// A swapped socket's own address cannot be said in the application's family: the first address of

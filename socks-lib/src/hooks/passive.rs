@@ -82,6 +82,6 @@ impl State {
             return None;
         }
         self.drive_all();
-        (!PENDING.is_empty()).then(|| io::receive_timeout(fd))
+        PENDING.is_any().then(|| io::receive_timeout(fd))
     }
 }

@@ -271,6 +271,6 @@ unsafe fn ask(
     }
     Asked {
         limit,
-        has_others: PENDING.len() > own,
+        has_others: PENDING.count() > own,
     }
 }

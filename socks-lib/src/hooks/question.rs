@@ -8,6 +8,7 @@ use socks_client::Errno;
 
 use crate::enter::enter;
 use crate::hooks::stream::{is_free, tell};
+use crate::looped::{LOOPED, Sends};
 use crate::next;
 use crate::pending::PENDING;
 use crate::questions::SERVERS;
@@ -17,23 +18,29 @@ use crate::sys::errno;
 /// Where a call that sends has its octets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Sent {
-    /// It sends none, or from a file.
+    /// It sends none.
     Nothing,
+    /// In a file or a pipe: nothing asks that way.
+    File,
     Octets(*const c_void, usize),
     Pieces(*const iovec, usize),
 }
 
-/// Longer than any question is; what is cut off makes it a malformed one.
-const QUERY_OCTETS: usize = 512;
+/// Longer than any question is, and the length before it in a stream; what is cut off makes it a malformed one.
+const QUERY_OCTETS: usize = 2 + 512;
 
 /// Answers a question to `server`; as send(2) returns.
 ///
 /// # Safety
 /// What is `sent` is readable.
+#[inline(never)] // its question is on the stack only while it is read
 pub(crate) unsafe fn ask(fd: c_int, server: SocketAddr, sent: Sent) -> ssize_t {
     let mut room = [0; QUERY_OCTETS];
     // SAFETY: our caller's contract.
-    let len = unsafe { sent.copy_in(&mut room) };
+    let len = match unsafe { sent.copy_in(0, &mut room) } {
+        Ok(len) => len,
+        Err(error) => return failed(error),
+    };
     let query = room.get(..len).unwrap_or(&room);
     let broken = Err(Errno::BROKEN);
     match enter(broken, broken, |state| {
@@ -44,25 +51,49 @@ pub(crate) unsafe fn ask(fd: c_int, server: SocketAddr, sent: Sent) -> ssize_t {
     }
 }
 
-/// The same on a stream to a name server; `None` if this is none.
+/// The same on one of [`LOOPED`](crate::looped::LOOPED); `None` if what is sent is the kernel's to send.
 ///
 /// # Safety
 /// What is `sent` is readable.
-#[inline(never)] // its message is on the stack only while it is read
-pub(crate) unsafe fn ask_in_stream(fd: c_int, sent: Sent) -> Option<ssize_t> {
-    let is_one = !matches!(sent, Sent::Nothing)
-        && enter(false, false, |state| state.is_stream_of_questions(fd));
-    if !is_one {
-        return None;
-    }
+pub(crate) unsafe fn ask_connected(fd: c_int, sent: Sent) -> Option<ssize_t> {
+    Some(
+        match enter(Sends::Kernels, Sends::Nowhere, |state| state.sends(fd)) {
+            Sends::Kernels => return None,
+            Sends::Nowhere => failed(Errno::FAIL_CLOSED),
+            Sends::Question(_) | Sends::Questions if matches!(sent, Sent::File) => {
+                failed(Errno::FAIL_CLOSED)
+            }
+            // SAFETY: our caller's contract.
+            Sends::Question(server) => unsafe { ask(fd, server, sent) },
+            // SAFETY: our caller's contract.
+            Sends::Questions => unsafe { ask_in_stream(fd, sent) },
+        },
+    )
+}
+
+/// As a stream that blocks does, it takes all that it is given.
+///
+/// # Safety
+/// What is `sent` is readable.
+#[inline(never)] // as `ask`
+unsafe fn ask_in_stream(fd: c_int, sent: Sent) -> ssize_t {
     let mut room = [0; QUERY_OCTETS];
-    // SAFETY: our caller's contract.
-    let len = unsafe { sent.copy_in(&mut room) };
-    // As a stream does, it may take less than it is given.
-    let octets = room.get(..len).unwrap_or(&room);
-    let broken = Err(Errno::BROKEN);
-    let taken = enter(broken, broken, |state| state.answer_stream(fd, octets));
-    Some(taken.map_or_else(failed, |taken| ssize_t::try_from(taken).unwrap_or(0)))
+    let mut taken: usize = 0;
+    loop {
+        // SAFETY: our caller's contract.
+        let octets = match unsafe { sent.copy_in(taken, &mut room) } {
+            Ok(rest) => room.get(..rest).unwrap_or(&room),
+            Err(error) => return failed(error),
+        };
+        let broken = Err(Errno::BROKEN);
+        match enter(broken, broken, |state| state.answer_stream(fd, octets)) {
+            Ok(0) => break,
+            Ok(more) => taken = taken.saturating_add(more),
+            Err(_) if taken > 0 => break,
+            Err(error) => return failed(error),
+        }
+    }
+    ssize_t::try_from(taken).unwrap_or(ssize_t::MAX)
 }
 
 fn failed(error: Errno) -> ssize_t {
@@ -75,33 +106,44 @@ impl Sent {
         Self::Pieces(pieces, usize::try_from(count).unwrap_or(0))
     }
 
-    /// Copies as much as there is room for; how much there is.
+    /// Copies what lies behind `skipped` octets, as much of it as there is room for; how much of it there is.
+    ///
+    /// # Errors
+    /// It is at a null pointer.
     ///
     /// # Safety
-    /// It is readable.
-    unsafe fn copy_in(self, room: &mut [u8]) -> usize {
+    /// It is readable, or at one.
+    unsafe fn copy_in(self, skipped: usize, room: &mut [u8]) -> Result<usize, Errno> {
         match self {
-            Self::Nothing => 0,
+            Self::Octets(octets, len) if octets.is_null() && len > 0 => Err(Errno::BAD_ADDRESS),
             Self::Octets(octets, len) => {
+                let len = len.saturating_sub(skipped);
                 let kept = len.min(room.len());
-                if !octets.is_null() {
-                    // SAFETY: our caller's contract; `room` is as long.
+                if kept > 0 {
+                    // SAFETY: our caller's contract: within what is readable, as `len` was not 0 before; `room` is as long.
                     unsafe {
-                        octets
-                            .cast::<u8>()
-                            .copy_to_nonoverlapping(room.as_mut_ptr(), kept);
+                        let octets = octets.cast::<u8>().add(skipped);
+                        octets.copy_to_nonoverlapping(room.as_mut_ptr(), kept);
                     };
                 }
-                len
+                Ok(len)
             }
-            Self::Pieces(pieces, count) => (0..count).fold(0, |len: usize, index| {
-                // SAFETY: one of `count` iovecs; alignment is not promised.
-                let piece = unsafe { pieces.add(index).read_unaligned() };
-                let rest = room.get_mut(len..).unwrap_or_default();
-                // SAFETY: our caller's contract.
-                let piece = unsafe { Self::Octets(piece.iov_base, piece.iov_len).copy_in(rest) };
-                len.saturating_add(piece)
-            }),
+            Self::Pieces(pieces, count) if pieces.is_null() && count > 0 => Err(Errno::BAD_ADDRESS),
+            Self::Pieces(pieces, count) => {
+                let (mut skipped, mut len) = (skipped, 0_usize);
+                for index in 0..count {
+                    // SAFETY: one of `count` iovecs; alignment is not promised.
+                    let piece = unsafe { pieces.add(index).read_unaligned() };
+                    let rest = room.get_mut(len..).unwrap_or_default();
+                    let octets = Self::Octets(piece.iov_base, piece.iov_len);
+                    // SAFETY: our caller's contract.
+                    let behind = unsafe { octets.copy_in(skipped, rest) }?;
+                    skipped = skipped.saturating_sub(piece.iov_len);
+                    len = len.saturating_add(behind);
+                }
+                Ok(len)
+            }
+            Self::Nothing | Self::File => Ok(0),
         }
     }
 
@@ -123,7 +165,7 @@ impl Sent {
 /// # Safety
 /// `addr` and `len` are as libc's function has just accepted and written them.
 unsafe fn name_server(fd: c_int, addr: *mut sockaddr, room: socklen_t, len: *mut socklen_t) {
-    if !SERVERS.is_any() || addr.is_null() || len.is_null() {
+    if !(SERVERS.is_any() || LOOPED.is_any()) || addr.is_null() || len.is_null() {
         return;
     }
     // SAFETY: written by libc.
@@ -171,7 +213,7 @@ unsafe extern "C-unwind" fn recvfrom(
         if result >= 0 {
             name_server(fd, addr, room, addr_len);
         }
-        tell(fd, result, Sent::Nothing)
+        tell(fd, result)
     }
 }
 
@@ -199,7 +241,7 @@ unsafe extern "C-unwind" fn __recvfrom_chk(
         if result >= 0 {
             name_server(fd, addr, room, addr_len);
         }
-        tell(fd, result, Sent::Nothing)
+        tell(fd, result)
     }
 }
 
@@ -219,7 +261,7 @@ unsafe extern "C-unwind" fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_in
         if result >= 0 {
             name_server_in(fd, message, room);
         }
-        tell(fd, result, Sent::Nothing)
+        tell(fd, result)
     }
 }
 
@@ -238,13 +280,17 @@ unsafe extern "C-unwind" fn recvmmsg(
     if PENDING.is_any() && !is_free(fd, flags) {
         return -1;
     }
-    // SAFETY: the application's own arguments; where it has one message, it has room for a name in each alike.
+    let count_given = if messages.is_null() {
+        0
+    } else {
+        usize::try_from(count).unwrap_or(0)
+    };
+    // SAFETY: the application's own arguments.
     unsafe {
-        let room = if messages.is_null() || count == 0 {
-            0
-        } else {
-            name_room(&raw const (*messages).msg_hdr)
-        };
+        // The kernel writes over how much each has, and what is kept of it is one number: the least of those with room.
+        let rooms =
+            (0..count_given).map(|index| name_room(&raw const (*messages.add(index)).msg_hdr));
+        let room = rooms.filter(|&room| room > 0).min().unwrap_or(0);
         let received = next::RECVMMSG.get()(fd, messages, count, flags, timeout);
         for index in 0..usize::try_from(received).unwrap_or(0) {
             name_server_in(fd, &raw mut (*messages.add(index)).msg_hdr, room);
@@ -253,14 +299,21 @@ unsafe extern "C-unwind" fn recvmmsg(
     }
 }
 
+/// Asked before the call, whatever it is for: the question may be sent while this thread waits for the answer.
+///
 /// # Safety
 /// `message` is null or points to a valid msghdr.
 unsafe fn name_room(message: *const msghdr) -> socklen_t {
-    if !SERVERS.is_any() || message.is_null() {
+    if message.is_null() {
         return 0;
     }
     // SAFETY: our caller's contract; alignment is not promised.
-    unsafe { room(&raw const (*message).msg_namelen) }
+    unsafe {
+        if (&raw const (*message).msg_name).read_unaligned().is_null() {
+            return 0;
+        }
+        room(&raw const (*message).msg_namelen)
+    }
 }
 
 /// # Safety

@@ -2,14 +2,14 @@
 //! handshake's leaves it, before the handshake is over.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_void};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use libc::{iovec, pollfd, ssize_t};
 use socks_client::Errno;
 
 use crate::enter::enter;
-use crate::hooks::question::{Sent, ask, ask_in_stream};
+use crate::hooks::question::{Sent, ask_connected};
+use crate::looped::LOOPED;
 use crate::next;
 use crate::pending::{FAILED, Needs, PENDING};
 use crate::state::State;
@@ -76,41 +76,32 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     }
 }
 
-/// What comes before libc's own function in a program that has something pending: a wait, or the end of the call.
-///
-/// # Safety
-/// What is `sent` is readable.
-pub(crate) unsafe fn early(fd: c_int, flags: c_int, sent: Sent) -> Option<ssize_t> {
-    if !is_free(fd, flags) {
-        return Some(-1);
-    }
-    // SAFETY: our caller's contract.
-    unsafe { ask_in_stream(fd, sent) }
+/// Whether anything comes before libc's own function in this process: two loads.
+pub(crate) fn is_watched() -> bool {
+    PENDING.is_any() || LOOPED.is_any()
 }
 
-/// The errno of the destination in place of the kernel's, if this is a handshake that failed; and what becomes of
-/// what a datagram socket sends that only the program takes for connected.
+/// What comes before it: a wait for a handshake, or the end of the call.
 ///
 /// # Safety
 /// What is `sent` is readable.
-pub(crate) unsafe fn tell(fd: c_int, result: ssize_t, sent: Sent) -> ssize_t {
-    if result >= 0 {
-        return result;
+#[inline(never)] // so that nothing of it is in a call that nothing comes before
+pub(crate) unsafe fn early(fd: c_int, flags: c_int, sent: Sent) -> Option<ssize_t> {
+    if PENDING.is_any() && !is_free(fd, flags) {
+        return Some(-1);
     }
-    if errno::get() == libc::EDESTADDRREQ {
-        // Nothing has left: after a panic the kernel's word stands.
-        match enter(Unsent::Kernels, Unsent::Kernels, |state| state.unsent(fd)) {
-            Unsent::Kernels => {}
-            Unsent::Refused => errno::set(Errno::FAIL_CLOSED.0),
-            // From a file: nothing asks that way.
-            Unsent::Question(_) if matches!(sent, Sent::Nothing) => {
-                errno::set(Errno::FAIL_CLOSED.0);
-            }
-            // SAFETY: our caller's contract.
-            Unsent::Question(server) => return unsafe { ask(fd, server, sent) },
-        }
+    if !matches!(sent, Sent::Nothing) && LOOPED.has(fd) {
+        // SAFETY: our caller's contract.
+        unsafe { ask_connected(fd, sent) }
+    } else {
+        None
     }
-    if FAILED.is_any()
+}
+
+/// The errno of the destination in place of the kernel's, if this is a handshake that failed.
+pub(crate) fn tell(fd: c_int, result: ssize_t) -> ssize_t {
+    if result < 0
+        && FAILED.is_any()
         && errno::get() == libc::ECONNREFUSED
         && let Some(Errno(value)) = enter(None, None, |state| state.take_failure(fd))
     {
@@ -119,27 +110,7 @@ pub(crate) unsafe fn tell(fd: c_int, result: ssize_t, sent: Sent) -> ssize_t {
     result
 }
 
-/// What a socket without a peer could not send.
-#[derive(Debug, Clone, Copy)]
-enum Unsent {
-    /// It has no peer to the program either.
-    Kernels,
-    /// No datagram is relayed.
-    Refused,
-    /// It is a question to this name server.
-    Question(SocketAddr),
-}
-
 impl State {
-    fn unsent(&self, fd: c_int) -> Unsent {
-        let row = io::cookie(fd).and_then(|cookie| Some((cookie, self.sockets.row(fd)?)));
-        let Some((cookie, row)) = row.filter(|(cookie, row)| row.is_held(*cookie)) else {
-            return Unsent::Kernels;
-        };
-        row.name_server(cookie)
-            .map_or(Unsent::Refused, Unsent::Question)
-    }
-
     fn wait_before(&self, fd: c_int, dontwait: bool) -> Early {
         match self.drive_pending(fd) {
             Needs::Nothing => Early::Free,
@@ -168,11 +139,10 @@ macro_rules! stream {
         unsafe extern "C-unwind" fn $name(fd: c_int $(, $argument: $type)*) -> ssize_t {
             // SAFETY: the application's own arguments.
             unsafe {
-                if PENDING.is_any() && let Some(result) = early(fd, 0, $sent) {
+                if is_watched() && let Some(result) = early(fd, 0, $sent) {
                     return result;
                 }
-                let result = next::$next.get()(fd $(, $argument)*);
-                tell(fd, result, $sent)
+                tell(fd, next::$next.get()(fd $(, $argument)*))
             }
         })*
     };
@@ -197,11 +167,10 @@ macro_rules! with_flags {
         ) -> ssize_t {
             // SAFETY: the application's own arguments.
             unsafe {
-                if PENDING.is_any() && let Some(result) = early(fd, flags, $sent) {
+                if is_watched() && let Some(result) = early(fd, flags, $sent) {
                     return result;
                 }
-                let result = next::$next.get()(fd, $($argument,)* flags);
-                tell(fd, result, $sent)
+                tell(fd, next::$next.get()(fd, $($argument,)* flags))
             }
         }
         )*
@@ -232,9 +201,9 @@ stream! {
     /// `pwritev2(2)` for programs with 64-bit file offsets
     fn pwritev64v2 = PWRITEV2(pieces: *const iovec, count: c_int, offset: i64, how: c_int) sends Sent::of_pieces(pieces, count);
     /// `sendfile(2)`
-    fn sendfile = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::Nothing;
+    fn sendfile = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::File;
     /// `sendfile(2)` for programs with 64-bit file offsets.
-    fn sendfile64 = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::Nothing;
+    fn sendfile64 = SENDFILE(from: c_int, offset: *mut i64, len: usize) sends Sent::File;
 }
 
 with_flags! {
@@ -286,8 +255,12 @@ unsafe extern "C-unwind" fn splice(
     len: usize,
     flags: c_uint,
 ) -> ssize_t {
-    if PENDING.is_any() && !(is_free(from, 0) && is_free(to, 0)) {
-        return -1;
+    // SAFETY: nothing of what is sent is in memory.
+    let early = |fd, sent| unsafe { early(fd, 0, sent) };
+    if is_watched()
+        && let Some(result) = early(from, Sent::Nothing).or_else(|| early(to, Sent::File))
+    {
+        return result;
     }
     // SAFETY: the application's own arguments.
     unsafe { next::SPLICE.get()(from, from_offset, to, to_offset, len, flags) }

@@ -76,6 +76,10 @@ pub(crate) fn cookie(fd: c_int) -> Option<u64> {
     }
 }
 
+pub(crate) fn is_stream(fd: c_int) -> bool {
+    with(fd, |fd| sockopt::socket_type(fd)) == Ok(SocketType::STREAM)
+}
+
 pub(crate) fn is_v6only(fd: c_int) -> bool {
     with(fd, |fd| sockopt::ipv6_v6only(fd).unwrap_or(false))
 }
@@ -89,6 +93,12 @@ pub(crate) fn clear_v6only(fd: c_int) {
 
 pub(crate) fn is_connected(fd: c_int) -> bool {
     with(fd, |fd| matches!(rustix::net::getpeername(fd), Ok(Some(_))))
+}
+
+/// Whether what it sends is what it receives.
+pub(crate) fn is_looped(fd: c_int) -> bool {
+    let end = |end: SocketAddr| (end.ip(), end.port());
+    peer(fd).is_some_and(|peer| local(fd).map(end) == Some(end(peer)))
 }
 
 /// Whether the program has bound it to an address, or to a port for v6 alone.
@@ -199,11 +209,16 @@ pub(crate) fn connect(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
     if !flags.contains(OFlags::NONBLOCK) {
         let _set = set(flags | OFlags::NONBLOCK);
     }
-    let result = with(fd, |fd| rustix::net::connect(fd, &to));
+    let result = associate(fd, to);
     if !flags.contains(OFlags::NONBLOCK) {
         let _as_before = set(flags);
     }
-    result.map_err(|error| Errno(error.raw_os_error()))
+    result
+}
+
+/// connect(2) of a datagram socket, which never waits.
+pub(crate) fn associate(fd: c_int, to: SocketAddr) -> Result<(), Errno> {
+    with(fd, |fd| rustix::net::connect(fd, &to)).map_err(|error| Errno(error.raw_os_error()))
 }
 
 /// A socket of our own that is open while the program's code runs. Without a destructor: pthread_cancel unwinds over it.

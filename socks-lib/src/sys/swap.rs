@@ -154,6 +154,11 @@ fn option(fd: c_int, level: c_int, name: c_int) -> Option<([u8; 64], socklen_t)>
     (result == 0).then_some((value, len))
 }
 
+/// Whether the socket has this option, and it is not zero.
+pub(crate) fn is_set(fd: c_int, level: c_int, name: c_int) -> bool {
+    option(fd, level, name).is_some_and(|(value, _)| value.iter().any(|&octet| octet != 0))
+}
+
 /// Only what differs is set, since one option's zero may undo another (SO_TIMESTAMP, SO_TIMESTAMPNS).
 /// The kernel refuses what does not apply; then the new socket keeps its default, as the old one had.
 fn copy_option(old: c_int, new: c_int, level: c_int, name: c_int) {
