@@ -146,10 +146,13 @@ impl<'a> Said<'a> {
             ("nowhere", function) if never_looks(function) => return None,
             ("nowhere" | "unconnected" | "datagram", _) => EIO,
             ("answered", _) => "octets of another",
-            ("asking", "getpeername") => "-1 ENOTCONN",
             (_, "getpeername" | "getsockname") => EIO,
-            ("asking", _) => "-1 EDESTADDRREQ",
-            ("pending", "connect" | "shutdown" | "close" | "__close" | "fork" | "getsockopt") => {
+            ("asking", _) => "-1 ENETUNREACH",
+            (
+                "pending",
+                "connect" | "shutdown" | "close" | "__close" | "fork" | "getsockopt" | "accept"
+                | "accept4",
+            ) => {
                 return None;
             }
             ("pending", function) if is_wait(function) => return None,

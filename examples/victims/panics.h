@@ -11,13 +11,16 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <wordexp.h>
 
 enum { NEVER = 0, ALWAYS = -1, HAS_NOT_PANICKED = 1, HAS_PANICKED = 7 };
 
@@ -250,6 +253,55 @@ CALL(execvpe) { said(AS(execvpe)("sh", program, clean)); }
 CALL(fexecve) { said(AS(fexecve)(open("/bin/sh", O_RDONLY), program, clean)); }
 
 CALL(execveat) { said(AS(execveat)(AT_FDCWD, "/bin/sh", program, clean, 0)); }
+
+CALL(execl)
+{
+    environ = clean;
+    said(AS(execl)("/bin/sh", "sh", "-c", script, label, NULL));
+}
+
+CALL(execlp)
+{
+    environ = clean;
+    said(AS(execlp)("sh", "sh", "-c", script, label, NULL));
+}
+
+CALL(execle) { said(AS(execle)("/bin/sh", "sh", "-c", script, label, NULL, clean)); }
+
+static const char *const is_with = "test -n \"$LD_PRELOAD\" && echo with || echo without";
+
+CALL(system)
+{
+    environ = clean;
+    int status = AS(system)("test -n \"$LD_PRELOAD\"");
+    if (status == -1)
+        said(status);
+    say("started %s the library", status == 0 ? "with" : "without");
+}
+
+CALL(popen)
+{
+    environ = clean;
+    char text[16] = "";
+    FILE *pipe = AS(popen)(is_with, "r");
+    if (pipe == NULL)
+        said(-1);
+    if (fscanf(pipe, "%15s", text) != 1 || pclose(pipe) != 0)
+        say("no text");
+    say("started %s the library", text);
+}
+
+CALL(wordexp)
+{
+    environ = clean;
+    char command[128];
+    wordexp_t expansion = {0};
+    snprintf(command, sizeof command, "$(%s)", is_with);
+    int error = AS(wordexp)(command, &expansion, 0);
+    if (error != 0)
+        said(-1);
+    say("started %s the library", expansion.we_wordv[0]);
+}
 
 CALL(posix_spawn)
 {

@@ -203,6 +203,19 @@ CALL(epoll_pwait2)
     waited(AS(epoll_pwait2)(set, &event, 1, &at_once, NULL), &event);
 }
 
+CALL(ioctl)
+{
+    int waiting = -1, value = AS(ioctl)(fd, FIONREAD, &waiting);
+    if (value == -1)
+        said(value);
+    say("%d octets", waiting);
+}
+
+/* Of a socket that does not listen. */
+CALL(accept) { said(AS(accept)(fd, NULL, NULL)); }
+
+CALL(accept4) { said(AS(accept4)(fd, NULL, NULL, SOCK_CLOEXEC)); }
+
 CALL(close)
 {
     int value = AS(close)(fd);

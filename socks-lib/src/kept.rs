@@ -95,10 +95,17 @@ unsafe fn with_kept(
 /// Puts what is missing into environ(7) itself, for what libc starts from inside.
 ///
 /// libc's own functions do it, as the program might: they have the lock, and keep the program's list.
-pub(crate) fn mend_own_environment() {
-    if IS_STICKY.load(Ordering::Relaxed) {
-        enter((), (), |state| state.kept.mend_own_environment());
+///
+/// # Errors
+/// After a panic: nothing is to be started that might be without us.
+pub(crate) fn mend_own_environment() -> Result<(), Errno> {
+    if !IS_STICKY.load(Ordering::Relaxed) {
+        return Ok(());
     }
+    enter(Ok(()), Err(Errno::BROKEN), |state| {
+        state.kept.mend_own_environment();
+        Ok(())
+    })
 }
 
 impl Kept {

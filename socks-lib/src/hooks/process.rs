@@ -140,7 +140,9 @@ unsafe extern "C-unwind" fn posix_spawnp(
 }
 
 macro_rules! shell {
-    ($($(#[$doc:meta])* fn $name:ident = $next:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+    ($($(#[$doc:meta])*
+        fn $name:ident = $next:ident($($argument:ident: $type:ty),*) -> $result:ty, else $failed:expr;)*
+    ) => {
         $($(#[$doc])*
         ///
         /// libc hands environ(7) on from inside, and waits: a cancellation point.
@@ -149,7 +151,10 @@ macro_rules! shell {
         /// The C contract of the function.
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name($($argument: $type),*) -> $result {
-            mend_own_environment();
+            if let Err(error) = mend_own_environment() {
+                errno::set(error.0);
+                return $failed;
+            }
             // SAFETY: the application's own arguments.
             unsafe { next::$next.get()($($argument),*) }
         })*
@@ -158,12 +163,15 @@ macro_rules! shell {
 
 shell! {
     /// `system(3)`
-    fn system = SYSTEM(command: *const c_char) -> c_int;
+    fn system = SYSTEM(command: *const c_char) -> c_int, else -1;
     /// `popen(3)`
-    fn popen = POPEN(command: *const c_char, mode: *const c_char) -> *mut FILE;
+    fn popen = POPEN(command: *const c_char, mode: *const c_char) -> *mut FILE, else std::ptr::null_mut();
     /// `wordexp(3)`, for `$(command)`
-    fn wordexp = WORDEXP(words: *const c_char, expansion: *mut c_void, flags: c_int) -> c_int;
+    fn wordexp = WORDEXP(words: *const c_char, expansion: *mut c_void, flags: c_int) -> c_int, else WRDE_NOSPACE;
 }
+
+/// wordexp.h, absent from the libc crate.
+const WRDE_NOSPACE: c_int = 1;
 
 /// # Safety
 /// As [`with`].

@@ -225,11 +225,19 @@ with_flags! {
 /// The C contract of ioctl(2).
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int {
-    let is_early = PENDING.is_any()
-        && matches!(request, libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD)
-        && enter(false, false, |state| {
-            state.drive_pending(fd) != Needs::Nothing
-        });
+    let mut is_early = false;
+    if PENDING.is_any() && matches!(request, libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD) {
+        let broken = PENDING.has(fd).then_some(Errno::BROKEN);
+        let needs = enter(
+            Ok(Needs::Nothing),
+            broken.map_or(Ok(Needs::Nothing), Err),
+            |state| Ok(state.drive_pending(fd)),
+        );
+        match needs {
+            Ok(needs) => is_early = needs != Needs::Nothing,
+            Err(error) => return errno::fail(error),
+        }
+    }
     // SAFETY: the application's own arguments.
     let result = unsafe { next::IOCTL.get()(fd, request, argument) };
     if result == 0 && is_early {
