@@ -125,6 +125,22 @@ static void selected(const void *arg)
     say_wait(set, 0);
 }
 
+/* What was a set is a socket by now. */
+static void reused(const void *arg)
+{
+    WAY;
+    struct target slow = target(way, SLOW, ECHO);
+    int port, listener = listening(way, &port), pending = non_blocking(stream(way));
+    struct target to = loopback(way, port);
+    int number = set_of(listener, EPOLLIN, 1);
+    say_dial("connect", pending, &slow);
+    close(number);
+    int fd = stream(way), set = set_of(fd, EPOLLOUT, 2);
+    say("%s number; ", fd == number ? "the same" : "another");
+    say_dial("connect", fd, &to);
+    say_wait(set, 200);
+}
+
 /* An unconnected socket is ready for a set: a one-shot registration is spent at once, and stays so. */
 static void spent(const void *arg)
 {
@@ -242,7 +258,7 @@ void rows_sets(void)
         void (*run)(const void *arg);
     } of_every_way[] = {
         {"nested", nested}, {"nested-edge", nested_edge}, {"nested-alike", nested_alike}, {"poll", polled},
-        {"select", selected}, {"spent", spent}, {"spent-and-armed", spent_and_armed}, {"accept", accepts},
+        {"select", selected}, {"reused", reused}, {"spent", spent}, {"spent-and-armed", spent_and_armed}, {"accept", accepts},
         {"poll-listener", polls_listener}, {"select-listener", selects_listener},
         {"epoll-listener", waits_for_listener}, {"accept-limited", accept_limited},
     };

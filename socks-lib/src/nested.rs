@@ -25,10 +25,19 @@ pub(crate) fn is_set(set: c_int) {
     }
 }
 
+/// Whether the number has not become another descriptor's meanwhile, whose events are its own.
+fn is_still_set(fd: c_int) -> bool {
+    let is_set = SETS.has(fd) && fdinfo::is_set(fd);
+    if !is_set {
+        SETS.remove(fd);
+    }
+    is_set
+}
+
 impl State {
     /// Whether `fd`, which poll found ready, is an epoll set with nothing but markers.
     pub(crate) fn is_ready_in_vain(&self, fd: c_int) -> bool {
-        if !SETS.has(fd) {
+        if !is_still_set(fd) {
             return false;
         }
         self.drive_all();
@@ -69,9 +78,8 @@ impl State {
                     .any(|r| r.set == set && r.data == event.u64)
             })
         };
-        SETS.iter()
-            .find(is_its)
-            .is_some_and(|inner| self.is_ready_in_vain(inner) && is_only(inner, set, event.u64))
+        let mut inner = SETS.iter().filter(is_its);
+        inner.any(|inner| self.is_ready_in_vain(inner) && is_only(inner, set, event.u64))
     }
 }
 
