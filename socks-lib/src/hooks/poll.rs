@@ -13,7 +13,7 @@ use crate::state::State;
 use crate::wait::{self, Borrowed, Deadline, Rounds};
 
 /// As many descriptors as the stack has room for, which may be a signal handler's.
-const ON_STACK: usize = 32;
+const ON_STACK: usize = 16;
 
 /// `poll(2)`: async-signal-safe and a cancellation point, and so is everything on this path.
 ///
