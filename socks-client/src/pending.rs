@@ -13,6 +13,8 @@ const WORD_BITS: u32 = 64;
 #[derive(Debug)]
 pub struct Pending {
     count: AtomicU32,
+    /// Where those of several sets are counted together.
+    total: Option<&'static AtomicU32>,
     /// Whether there has ever been one: from then on, epoll events may be markers of ours.
     was_any: AtomicBool,
     /// Words above this one have never had a bit.
@@ -26,10 +28,24 @@ impl Pending {
     pub const fn new() -> Self {
         Self {
             count: AtomicU32::new(0),
+            total: None,
             was_any: AtomicBool::new(false),
             last_word: AtomicU32::new(0),
             bits: [const { AtomicU64::new(0) }; WORDS],
         }
+    }
+
+    /// An empty one, whose descriptors are counted in `total` too: one load is then enough for several sets.
+    #[must_use]
+    pub const fn counted_in(total: &'static AtomicU32) -> Self {
+        Self {
+            total: Some(total),
+            ..Self::new()
+        }
+    }
+
+    fn counts(&self) -> impl Iterator<Item = &AtomicU32> {
+        [Some(&self.count), self.total].into_iter().flatten()
     }
 
     /// Whether there is one.
@@ -62,7 +78,9 @@ impl Pending {
         self.was_any.store(true, Ordering::Relaxed);
         self.last_word.fetch_max(index, Ordering::Relaxed);
         if word.fetch_or(bit, Ordering::AcqRel) & bit == 0 {
-            self.count.fetch_add(1, Ordering::Relaxed);
+            for count in self.counts() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
         }
         true
     }
@@ -74,7 +92,9 @@ impl Pending {
                 .is_some_and(|word| word.fetch_and(!bit, Ordering::AcqRel) & bit != 0)
         });
         if was_there {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+            for count in self.counts() {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         was_there
     }

@@ -11,12 +11,13 @@ use fake_dns::{Connection, Family};
 use socks_client::{ANSWERED, Errno, HELD, Kind, LogLevel, Pending, reached};
 
 use crate::dial::{Start, mapped};
+use crate::pending::WATCHED;
 use crate::state::State;
 use crate::sys::io::{self, Facts};
 use crate::sys::loopback;
 
 /// The descriptors of these sockets; what [`State::sends`] says of one counts.
-pub(crate) static LOOPED: Pending = Pending::new();
+pub(crate) static LOOPED: Pending = Pending::counted_in(&WATCHED);
 
 /// What becomes of what is sent on a descriptor.
 #[derive(Debug, Clone, Copy)]

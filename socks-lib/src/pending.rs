@@ -7,6 +7,7 @@
 //! EPOLL_CTL_MOD puts the program's own events and data back, which re-arms edge-triggered sets as well.
 
 use std::ffi::{c_int, c_short};
+use std::sync::atomic::AtomicU32;
 
 use libc::{POLLIN, POLLOUT, epoll_event};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -18,13 +19,17 @@ use crate::looped::LOOPED;
 use crate::state::State;
 use crate::sys::{io, swap};
 
+/// How many descriptors the reads and writes of this process have to do something for: one load of it is all that they cost
+/// where there are none.
+pub(crate) static WATCHED: AtomicU32 = AtomicU32::new(0);
+
 /// The descriptors of this process whose handshakes are under way. One load of it is all that a wait, a
 /// read or a write of a program with nothing pending costs.
-pub(crate) static PENDING: Pending = Pending::new();
+pub(crate) static PENDING: Pending = Pending::counted_in(&WATCHED);
 
 /// The descriptors whose handshakes have failed while nobody was in connect(), and of which nobody has
 /// asked the errno yet.
-pub(crate) static FAILED: Pending = Pending::new();
+pub(crate) static FAILED: Pending = Pending::counted_in(&WATCHED);
 
 /// The descriptors that were a part of a dup(2), for all that is known: what connects later may have another number.
 pub(crate) static DUPLICATED: Pending = Pending::new();

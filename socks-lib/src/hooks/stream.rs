@@ -2,6 +2,7 @@
 //! handshake's leaves it, before the handshake is over.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_void};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libc::{iovec, pollfd, ssize_t};
@@ -11,7 +12,7 @@ use crate::enter::enter;
 use crate::hooks::question::{Sent, ask_connected};
 use crate::looped::LOOPED;
 use crate::next;
-use crate::pending::{FAILED, Needs, PENDING};
+use crate::pending::{FAILED, Needs, PENDING, WATCHED};
 use crate::state::State;
 use crate::sys::{errno, io};
 use crate::wait::{self, Deadline};
@@ -76,9 +77,9 @@ pub(crate) fn is_free(fd: c_int, flags: c_int) -> bool {
     }
 }
 
-/// Whether anything comes before libc's own function in this process: two loads.
+/// Whether anything comes before or after libc's own function in this process.
 pub(crate) fn is_watched() -> bool {
-    PENDING.is_any() || LOOPED.is_any()
+    WATCHED.load(Ordering::Relaxed) != 0
 }
 
 /// What comes before it: a wait for a handshake, or the end of the call.
@@ -139,7 +140,10 @@ macro_rules! stream {
         unsafe extern "C-unwind" fn $name(fd: c_int $(, $argument: $type)*) -> ssize_t {
             // SAFETY: the application's own arguments.
             unsafe {
-                if is_watched() && let Some(result) = early(fd, 0, $sent) {
+                if !is_watched() {
+                    return next::$next.get()(fd $(, $argument)*); // by a jump
+                }
+                if let Some(result) = early(fd, 0, $sent) {
                     return result;
                 }
                 tell(fd, next::$next.get()(fd $(, $argument)*))
@@ -167,7 +171,10 @@ macro_rules! with_flags {
         ) -> ssize_t {
             // SAFETY: the application's own arguments.
             unsafe {
-                if is_watched() && let Some(result) = early(fd, flags, $sent) {
+                if !is_watched() {
+                    return next::$next.get()(fd, $($argument,)* flags); // by a jump
+                }
+                if let Some(result) = early(fd, flags, $sent) {
                     return result;
                 }
                 tell(fd, next::$next.get()(fd, $($argument,)* flags))
