@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -209,6 +210,37 @@ static void jumped(const void *arg)
     say_echo(other, "afterwards");
 }
 
+/* Looks again and again whether anything has come by a pipe. */
+static void *busy(void *pipe_end)
+{
+    struct pollfd one = {.fd = *(int *)pipe_end, .events = POLLIN};
+    while (poll(&one, 1, 0) == 0)
+        ;
+    return NULL;
+}
+
+/* Each thread waits for its own, and none takes another's wake-up. */
+static void beside_another(const void *arg)
+{
+    WAY;
+    struct target to = target(way, DUAL, ECHO);
+    int ends[2], in_time = 0;
+    pthread_t thread;
+    if (pipe(ends) != 0)
+        return;
+    pthread_create(&thread, NULL, busy, &ends[0]);
+    for (int i = 0; i < 200; i++) {
+        int fd = socket(socket_family(way), SOCK_STREAM | SOCK_NONBLOCK, 0);
+        struct pollfd one = {.fd = fd, .events = POLLOUT};
+        dial(fd, &to);
+        in_time += poll(&one, 1, 5000) == 1;
+        close(fd);
+    }
+    say_result("write", write(ends[1], "x", 1));
+    pthread_join(thread, NULL);
+    say("%d in time; ", in_time);
+}
+
 void rows_threads(void)
 {
     static const struct {
@@ -217,6 +249,7 @@ void rows_threads(void)
     } of_every_way[] = {
         {"many", many}, {"small-stack", small_stack}, {"cancelled", cancelled}, {"cancelled-before", cancelled_before},
         {"handler", by_handler}, {"handler-inside", inside_another}, {"siglongjmp", jumped},
+        {"beside-another", beside_another},
     };
     for (size_t i = 0; i < COUNT(of_every_way); i++)
         for (enum way way = V4; way <= MAPPED; way++)

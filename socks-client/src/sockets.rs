@@ -34,6 +34,8 @@ pub struct Row {
     cookie: AtomicU64,
     /// Port and address as the application gave them; see [`pack`].
     asked: [AtomicU64; 4],
+    /// The thread that began the handshake.
+    thread: AtomicU64,
     /// Where epoll sets have it: two words each; see [`Registration`].
     registrations: [[AtomicU64; 2]; 3],
 }
@@ -217,6 +219,17 @@ impl Row {
             .store(IS_KNOWN | family | swapped | handshake, Ordering::Release);
     }
 
+    /// Which thread (gettid(2)) has begun the handshake.
+    pub fn begun_by(&self, thread: u64) {
+        self.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// Whether this thread has begun it.
+    #[must_use]
+    pub fn is_begun_by(&self, thread: u64) -> bool {
+        self.thread.load(Ordering::Relaxed) == thread
+    }
+
     /// Nothing is known any more, except that the socket has been swapped or has asked, which lasts.
     pub fn clear(&self) {
         let word = self.word.load(Ordering::Acquire);
@@ -274,6 +287,7 @@ impl Row {
         let load = |word: &AtomicU64| word.load(Ordering::Acquire);
         self.word.store(0, Ordering::Release);
         self.cookie.store(load(&from.cookie), Ordering::Release);
+        self.thread.store(load(&from.thread), Ordering::Release);
         for (to, from) in self.asked.iter().zip(&from.asked) {
             to.store(load(from), Ordering::Release);
         }

@@ -108,6 +108,7 @@ impl State {
         };
         note_spent(fd, row);
         row.begin(facts.cookie, connection, index, is_swapped);
+        row.begun_by(io::thread());
         let mut call = Call {
             fd,
             row,

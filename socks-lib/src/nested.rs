@@ -6,7 +6,6 @@ use std::ffi::c_int;
 use libc::{EPOLLONESHOT, POLLIN, epoll_event};
 use socks_client::{Pending, Row};
 
-use crate::pending::PENDING;
 use crate::state::State;
 use crate::sys::{fdinfo, io};
 
@@ -40,7 +39,7 @@ impl State {
         if !is_still_set(fd) {
             return false;
         }
-        self.drive_all();
+        self.drive_each(self.registered_pending());
         for _ in 0..STEPS {
             if !io::is_ready(fd, POLLIN) {
                 return true;
@@ -61,7 +60,7 @@ impl State {
             self.handshakes.get(view.handshake)?.standing(cookie)
         };
         let mut has_moved = false;
-        for fd in PENDING.iter() {
+        for fd in self.registered_pending() {
             let before = standing(fd);
             self.drive_pending(fd);
             has_moved |= before != standing(fd);

@@ -175,9 +175,31 @@ impl State {
         }
     }
 
-    /// Takes every handshake as far as it goes, and notices those whose time is over.
-    pub(crate) fn drive_all(&self) {
-        for fd in PENDING.iter() {
+    /// The handshakes that this thread has begun, and so may be waiting for without looking at them. Those of another
+    /// thread are left to it: it may be in the kernel's poll for an answer, and who takes that away would not wake it.
+    pub(crate) fn own_pending(&self) -> impl Iterator<Item = c_int> {
+        let thread = io::thread();
+        PENDING
+            .iter()
+            .filter(move |&fd| self.is_begun_by(thread, fd))
+    }
+
+    pub(crate) fn is_begun_by(&self, thread: u64, fd: c_int) -> bool {
+        let row = self.sockets.row(fd);
+        row.is_some_and(|row| row.is_begun_by(thread))
+    }
+
+    /// Those that are in an epoll set, whose end every waiter hears of.
+    pub(crate) fn registered_pending(&self) -> impl Iterator<Item = c_int> {
+        PENDING.iter().filter(|&fd| {
+            let row = self.sockets.row(fd);
+            row.is_some_and(|row| row.registrations().next().is_some())
+        })
+    }
+
+    /// Takes each as far as it goes, and notices those whose time is over.
+    pub(crate) fn drive_each(&self, some: impl Iterator<Item = c_int>) {
+        for fd in some {
             self.drive_pending(fd);
         }
     }

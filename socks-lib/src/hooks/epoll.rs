@@ -216,7 +216,9 @@ unsafe fn driven(
             return ready;
         }
         if is_any && ready == 0 {
-            enter((), (), State::drive_all);
+            enter((), (), |state| {
+                state.drive_each(state.own_pending().chain(state.registered_pending()));
+            });
             continue;
         }
         // SAFETY: the kernel has written as many events as it says.

@@ -75,13 +75,14 @@ fn has_waited(fd: c_int) -> bool {
 }
 
 impl State {
-    /// Takes every handshake as far as it goes; how long `fd` would wait for a client (`None` is for ever), or `None` if
-    /// there is none under way or it does not wait.
+    /// Takes this thread's handshakes as far as they go; how long `fd` would wait for a client (`None` is for ever), or
+    /// `None` if there is none under way or it does not wait.
     fn before_accept(&self, fd: c_int) -> Option<Option<Duration>> {
         if fd < 0 || !io::is_listening(fd) || !io::is_blocking(fd) {
             return None;
         }
-        self.drive_all();
-        PENDING.is_any().then(|| io::receive_timeout(fd))
+        self.drive_each(self.own_pending());
+        let is_any = self.own_pending().next().is_some();
+        is_any.then(|| io::receive_timeout(fd))
     }
 }

@@ -9,7 +9,6 @@ use libc::{nfds_t, pollfd, sigset_t, timespec};
 use crate::enter::enter;
 use crate::next;
 use crate::pending::{Needs, PENDING, undriven};
-use crate::state::State;
 use crate::wait::{self, Borrowed, Deadline, Rounds};
 
 /// As many descriptors as the stack has room for, which may be a signal handler's.
@@ -184,7 +183,11 @@ unsafe fn repeat(
         let question = unsafe { std::slice::from_raw_parts(fds, len) };
         let asked = enter(Some(Asked::default()), None, |state| {
             // SAFETY: our caller's contract.
-            Some(unsafe { ask(question, copy, is_pending, |fd| state.drive_pending(fd)) })
+            let mut asked =
+                unsafe { ask(question, copy, is_pending, |fd| state.drive_pending(fd)) };
+            let is_asked = |fd| question.iter().any(|asked| asked.fd == fd);
+            asked.has_others = state.own_pending().any(|fd| !is_asked(fd));
+            Some(asked)
         });
         // SAFETY: our caller's contract.
         let asked = asked.unwrap_or_else(|| unsafe { ask(question, copy, is_pending, undriven) });
@@ -197,7 +200,7 @@ unsafe fn repeat(
             return ready;
         }
         if ready == 0 && asked.has_others {
-            enter((), (), State::drive_all);
+            enter((), (), |state| state.drive_each(state.own_pending()));
         }
         for index in 0..len {
             // SAFETY: `index` is below `len`.
@@ -236,7 +239,7 @@ unsafe fn repeat(
 pub(crate) struct Asked {
     /// Until a descriptor in it has to be looked at; `None` if none is in mid-handshake.
     pub(crate) limit: Option<Duration>,
-    /// Whether handshakes are under way that are not in it.
+    /// Whether this thread has begun handshakes that are not in it.
     pub(crate) has_others: bool,
 }
 
@@ -250,12 +253,11 @@ unsafe fn ask(
     is_pending: *mut bool,
     drive: impl Fn(c_int) -> Needs,
 ) -> Asked {
-    let (mut limit, mut own) = (None::<Duration>, 0_u32);
+    let mut limit = None::<Duration>;
     for (index, asked) in fds.iter().enumerate() {
         let mut asked = *asked;
         let needs = drive(asked.fd);
         if let Needs::Wait(events, milliseconds) = needs {
-            own = own.saturating_add(1);
             asked.events = events;
             if events == 0 {
                 asked.fd = -1; // not even for its end
@@ -271,6 +273,6 @@ unsafe fn ask(
     }
     Asked {
         limit,
-        has_others: PENDING.count() > own,
+        has_others: false,
     }
 }

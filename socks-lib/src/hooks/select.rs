@@ -14,6 +14,7 @@ use crate::next;
 use crate::pending::{Needs, PENDING, undriven};
 use crate::state::State;
 use crate::sys::file::File;
+use crate::sys::io;
 use crate::wait::{self, Borrowed, Deadline, Rounds};
 
 /// Words of the sets that the stack, which may be a signal handler's, has room for: 128 descriptors.
@@ -194,11 +195,13 @@ unsafe fn repeat(
             }
         }
         let asked = enter(Some(Asked::default()), None, |state| {
+            let thread = io::thread();
+            let is_own = |fd| state.is_begun_by(thread, fd);
             // SAFETY: our caller's contract.
-            Some(unsafe { ask(copies, words, |fd| state.drive_pending(fd)) })
+            Some(unsafe { ask(copies, words, is_own, |fd| state.drive_pending(fd)) })
         });
         // SAFETY: our caller's contract.
-        let asked = asked.unwrap_or_else(|| unsafe { ask(copies, words, undriven) });
+        let asked = asked.unwrap_or_else(|| unsafe { ask(copies, words, |_| false, undriven) });
         let others = asked.has_others.then(|| rounds.next());
         let Some(limit) = others.into_iter().chain(asked.limit).min() else {
             return wait(sets, deadline.left());
@@ -208,7 +211,7 @@ unsafe fn repeat(
             return ready;
         }
         if ready == 0 && asked.has_others {
-            enter((), (), State::drive_all);
+            enter((), (), |state| state.drive_each(state.own_pending()));
         }
         // SAFETY: our caller's contract.
         enter((), (), |state| unsafe { without_vain(state, read, words) });
@@ -238,12 +241,17 @@ unsafe fn repeat(
 ///
 /// # Safety
 /// The copies have `words` words.
-unsafe fn ask(copies: [Words; 4], words: usize, drive: impl Fn(c_int) -> Needs) -> Asked {
+unsafe fn ask(
+    copies: [Words; 4],
+    words: usize,
+    is_own: impl Fn(c_int) -> bool,
+    drive: impl Fn(c_int) -> Needs,
+) -> Asked {
     let [read, write, _, pending] = copies;
     let (mut limit, mut has_others) = (None::<Duration>, false);
     for fd in PENDING.iter() {
         let Some((index, bit)) = place(fd, words) else {
-            has_others = true;
+            has_others |= is_own(fd);
             continue;
         };
         // SAFETY: `index` is below `words` (checked by `place`).
@@ -251,7 +259,7 @@ unsafe fn ask(copies: [Words; 4], words: usize, drive: impl Fn(c_int) -> Needs) 
             .iter()
             .any(|copy| unsafe { *copy.add(index) } & bit != 0);
         if !is_asked {
-            has_others = true;
+            has_others |= is_own(fd);
             continue;
         }
         let Needs::Wait(events, milliseconds) = drive(fd) else {

@@ -370,6 +370,15 @@ pub(crate) fn source_towards(to: SocketAddr) -> Option<IpAddr> {
     Some(local(socket.as_fd().as_raw_fd())?.ip())
 }
 
+/// This thread, as gettid(2) knows it.
+pub(crate) fn thread() -> u64 {
+    rustix::thread::gettid()
+        .as_raw_nonzero()
+        .get()
+        .unsigned_abs()
+        .into()
+}
+
 pub(crate) fn now() -> Clock {
     let now = rustix::time::clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
