@@ -29,8 +29,10 @@ mod config;
 mod dial;
 mod direction;
 mod error;
+mod file;
 mod handshake;
 mod listener;
+mod live;
 mod lookup;
 mod own;
 mod pipes;
@@ -42,6 +44,7 @@ mod resolve;
 mod serve;
 mod shutdown;
 mod sys;
+mod text;
 mod users;
 mod wait;
 
@@ -54,13 +57,16 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-pub use crate::args::{Args, ArgsError};
+pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
+pub use crate::file::FileError;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
+use crate::config::Listen;
 use crate::listener::Listener;
+use crate::live::Live;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
@@ -69,7 +75,7 @@ use crate::shutdown::{Event, Events};
 /// What the threads of one gateway share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) config: Live,
     pub(crate) pools: Pools,
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
@@ -79,9 +85,13 @@ pub(crate) struct Shared {
 /// A gateway whose listeners stand; clients are served once it runs.
 pub struct Gateway {
     shared: Arc<Shared>,
-    listeners: Vec<Arc<Listener>>,
+    listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
+    reread: Option<Box<Reread>>,
 }
+
+/// Where a new configuration comes from, or why there is none.
+type Reread = dyn Fn() -> Result<Config, String> + Send;
 
 /// How often a gateway that drains looks whether the last relay has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -105,18 +115,32 @@ impl Gateway {
         let (sender, events) = Events::channel();
         let listen = config.listen.clone();
         let shared = Arc::new(Shared {
-            relays: Arc::new(Relays::new(
-                config.max_relays.unwrap_or_else(affordable_relays),
-            )),
-            config,
+            relays: Arc::new(Relays::new(most_relays(&config))),
+            config: Live::new(config),
             pools: Pools::default(),
             own: OwnAddresses::default(),
             events: sender,
         });
+        let mut gateway = Self {
+            shared,
+            listeners: Vec::new(),
+            events,
+            reread: None,
+        };
+        gateway.listeners = gateway.bind_all(&listen)?;
+        Ok(gateway)
+    }
+
+    /// Those that stand already are not bound again.
+    fn bind_all(&self, listen: &[Listen]) -> Result<Vec<(Listen, Arc<Listener>)>, StartError> {
         let mut listeners = Vec::new();
-        for listen in listen {
-            match Listener::bind(Arc::clone(&shared), listen) {
-                Ok(listener) => listeners.push(Arc::new(listener)),
+        for &listen in listen {
+            if let Some((_, known)) = self.listeners.iter().find(|(known, _)| *known == listen) {
+                listeners.push((listen, Arc::clone(known)));
+                continue;
+            }
+            match Listener::bind(Arc::clone(&self.shared), listen) {
+                Ok(listener) => listeners.push((listen, Arc::new(listener))),
                 Err(error) if listen.is_optional && is_without_family(&error) => {
                     tracing::info!(address = %listen.address, %error, "not listening there");
                 }
@@ -128,11 +152,47 @@ impl Gateway {
                 }
             }
         }
-        Ok(Self {
-            shared,
-            listeners,
-            events,
-        })
+        Ok(listeners)
+    }
+
+    /// On SIGHUP ([`Shutdown::on_signals`]) the configuration is replaced by what `reread` gives.
+    pub fn reload_with(&mut self, reread: impl Fn() -> Result<Config, String> + Send + 'static) {
+        self.reread = Some(Box::new(reread));
+    }
+
+    /// All of the new configuration, or nothing of it. Running relays go on as they began.
+    fn reload(&mut self) {
+        let Some(reread) = &self.reread else { return };
+        let replaced =
+            reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
+        match replaced {
+            Ok(()) => tracing::info!("reloaded"),
+            Err(why) => tracing::error!("not reloaded, and nothing has changed: {why}"),
+        }
+    }
+
+    fn replace(&mut self, config: Config) -> Result<(), StartError> {
+        let listeners = self.bind_all(&config.listen)?;
+        for (_, listener) in &listeners {
+            if let Err(error) = listener.reinforce() {
+                self.close_but(&listeners, &self.listeners);
+                return Err(StartError::Thread(error));
+            }
+        }
+        self.shared.relays.set_most(most_relays(&config));
+        self.shared.config.replace(config);
+        self.close_but(&self.listeners, &listeners);
+        self.listeners = listeners;
+        Ok(())
+    }
+
+    /// Closes those of `some` that are not among `others`.
+    fn close_but(&self, some: &[(Listen, Arc<Listener>)], others: &[(Listen, Arc<Listener>)]) {
+        for (listen, listener) in some {
+            if !others.iter().any(|(other, _)| other == listen) {
+                listener.close();
+            }
+        }
     }
 
     /// Where it listens, with the true ports, in the order of the configuration.
@@ -140,7 +200,7 @@ impl Gateway {
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.listeners
             .iter()
-            .map(|listener| listener.address())
+            .map(|(_, listener)| listener.address())
             .collect()
     }
 
@@ -155,12 +215,12 @@ impl Gateway {
     ///
     /// # Errors
     /// If not even one thread for each listener can be started.
-    pub fn run(self) -> Result<(), StartError> {
-        for listener in &self.listeners {
+    pub fn run(mut self) -> Result<(), StartError> {
+        for (_, listener) in &self.listeners {
             listener.reinforce().map_err(StartError::Thread)?;
         }
         let event = self.wait_for_the_end();
-        for listener in &self.listeners {
+        for (_, listener) in &self.listeners {
             listener.close();
         }
         self.shared.relays.close();
@@ -171,7 +231,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn wait_for_the_end(&self) -> Event {
+    fn wait_for_the_end(&mut self) -> Event {
         let mut is_short_of_threads = false;
         loop {
             let event = if is_short_of_threads {
@@ -181,12 +241,13 @@ impl Gateway {
             };
             match event {
                 Ok(Event::ShortOfThreads) => is_short_of_threads = true,
+                Ok(Event::Reload) => self.reload(),
                 Ok(event @ (Event::Drain | Event::Cut)) => return event,
                 Err(RecvTimeoutError::Timeout) => {
                     is_short_of_threads = self
                         .listeners
                         .iter()
-                        .any(|listener| listener.reinforce().is_err());
+                        .any(|(_, listener)| listener.reinforce().is_err());
                 }
                 // Not as long as `shared` holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return Event::Cut,
@@ -197,8 +258,8 @@ impl Gateway {
     fn drain(&self) {
         let relays = &self.shared.relays;
         tracing::info!(relays = relays.count(), "draining");
-        let start = Instant::now();
-        while relays.count() > 0 && start.elapsed() < self.shared.config.drain_timeout {
+        let (start, limit) = (Instant::now(), self.shared.config.get().drain_timeout);
+        while relays.count() > 0 && start.elapsed() < limit {
             if self.events.recv_timeout(DRAIN_POLL) == Ok(Event::Cut) {
                 break;
             }
@@ -239,6 +300,10 @@ pub fn raise_descriptor_limit() {
             ..limit
         },
     );
+}
+
+fn most_relays(config: &Config) -> usize {
+    config.max_relays.unwrap_or_else(affordable_relays)
 }
 
 /// As many relays as the limit on descriptors has room for, so that it is not reached in the middle

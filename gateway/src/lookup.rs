@@ -14,9 +14,9 @@ use crate::resolve::{ResolveError, literal, name_of, resolve};
 /// connected to it, and never to the others.
 pub(crate) fn allowed_addresses(
     shared: &Shared,
+    policy: &Policy,
     destination: &Destination,
 ) -> Result<Vec<SocketAddr>, ServeError> {
-    let policy = &shared.config.policy;
     let mut addresses = real_addresses(policy, destination)?;
     let own = shared.own.addresses();
     let mut denied = None;
@@ -34,8 +34,12 @@ pub(crate) fn allowed_addresses(
 }
 
 /// RESOLVE: one address of a name, the first that a CONNECT would try.
-pub(crate) fn address_of(shared: &Shared, destination: &Destination) -> Result<IpAddr, ServeError> {
-    let addresses = match allowed_addresses(shared, destination) {
+pub(crate) fn address_of(
+    shared: &Shared,
+    policy: &Policy,
+    destination: &Destination,
+) -> Result<IpAddr, ServeError> {
+    let addresses = match allowed_addresses(shared, policy, destination) {
         Err(ServeError::Resolve(ResolveError::NoAddress)) => return Err(ServeError::NoAddress),
         other => other?,
     };
@@ -44,15 +48,17 @@ pub(crate) fn address_of(shared: &Shared, destination: &Destination) -> Result<I
 }
 
 /// RESOLVE_PTR: the name of an address that a CONNECT could reach.
-pub(crate) fn name_at(shared: &Shared, destination: &Destination) -> Result<Fqdn, ServeError> {
+pub(crate) fn name_at(
+    shared: &Shared,
+    policy: &Policy,
+    destination: &Destination,
+) -> Result<Fqdn, ServeError> {
     let ip = match &destination.address {
         Address::Ip(ip) => *ip,
         Address::Fqdn(name) => literal(name).ok_or(ServeError::NotAnAddress)?,
     };
     let ip = ip.to_canonical();
-    shared
-        .config
-        .policy
+    policy
         .judge_address(ip, &shared.own.addresses())
         .map_err(|denial| ServeError::Denied(denial, Some(SocketAddr::new(ip, 0))))?;
     name_of(ip).map_err(ServeError::Resolve)

@@ -7,31 +7,45 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, StartError, raise_descriptor_limit};
+use gateway::{Args, ArgsError, Config, Gateway, StartError, Task, raise_descriptor_limit};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
     let args = Args::parse(); // prints and exits with 2 by itself
-    let (text, code) = match prepare(args) {
+    let (text, code) = match prepare(&args) {
         Err(error) => (error.to_string(), 2),
-        Ok(config) => match run(config) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(config)) => match run(config, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
     };
     // There is nobody left to be told that this fails.
-    writeln!(io::stderr(), "socks6-gateway: {text}").ok();
+    writeln!(io::stderr(), "socks6-gateway: {}", text.trim_end()).ok();
     ExitCode::from(code)
 }
 
-fn prepare(args: Args) -> Result<Config, ArgsError> {
-    start_log(args.log_level(), args.open_log_file()?);
-    args.into_config()
+/// `None` if there is nothing more to do.
+fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
+    match args.task() {
+        Task::Run => {
+            start_log(args.log_level(), args.open_log_file()?);
+            args.config().map(Some)
+        }
+        Task::Check => args.config().map(|_config| None),
+        Task::PrintConfig => {
+            let text = args.in_force()?;
+            // Whoever reads it may have seen enough.
+            io::stdout().write_all(text.as_bytes()).ok();
+            Ok(None)
+        }
+    }
 }
 
-fn run(config: Config) -> Result<(), StartError> {
+fn run(config: Config, args: Args) -> Result<(), StartError> {
     raise_descriptor_limit();
-    let gateway = Gateway::bind(config)?;
+    let mut gateway = Gateway::bind(config)?;
+    gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()
         .on_signals()

@@ -12,29 +12,38 @@ use rustix::net::connect_unspec;
 pub(crate) struct Relays {
     state: Mutex<State>,
     changed: Condvar,
-    max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     clients: HashMap<u64, Arc<OwnedFd>>,
     next: u64,
+    most: usize,
     is_closed: bool,
 }
 
 impl Relays {
-    pub(crate) fn new(max: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
+        let state = State {
+            most,
+            ..State::default()
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: Condvar::new(),
-            max,
         }
+    }
+
+    /// How many there may be from now on; those that are there stay.
+    pub(crate) fn set_most(&self, most: usize) {
+        self.state.lock().most = most;
+        self.changed.notify_all();
     }
 
     /// Waits for room. `None` if the gateway stops meanwhile: the client is closed.
     pub(crate) fn admit(self: &Arc<Self>, client: OwnedFd) -> Option<Admitted> {
         let mut state = self.state.lock();
-        while state.clients.len() >= self.max && !state.is_closed {
+        while state.clients.len() >= state.most && !state.is_closed {
             self.changed.wait(&mut state);
         }
         if state.is_closed {

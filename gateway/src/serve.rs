@@ -8,6 +8,7 @@ use rustix::net::sockopt;
 use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
+use crate::config::Config;
 use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
@@ -29,8 +30,9 @@ pub(crate) enum Served {
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
 pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
     let mut record = Record::new(peer);
-    let outcome = if shared.config.policy.allows_client(peer.ip()) {
-        story(shared, client, &mut record)
+    let config = shared.config.get();
+    let outcome = if config.policy.allows_client(peer.ip()) {
+        story(shared, &config, client, &mut record)
     } else {
         // Without a word: a stranger could otherwise hold a thread for the handshake's time.
         Err(ServeError::Client)
@@ -48,16 +50,16 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
 
 fn story(
     shared: &Shared,
+    config: &Config,
     client: BorrowedFd<'_>,
     record: &mut Record,
 ) -> Result<Served, ServeError> {
-    let config = &shared.config;
     let deadline = within(config.handshake_timeout);
     let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);
 
-    let found = find(shared, client, &request, record).inspect_err(|error| {
+    let found = find(shared, config, client, &request, record).inspect_err(|error| {
         record.rep = error.rep();
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
@@ -118,20 +120,23 @@ enum Found {
 
 fn find(
     shared: &Shared,
+    config: &Config,
     client: BorrowedFd<'_>,
     request: &ServerRequest,
     record: &mut Record,
 ) -> Result<Found, ServeError> {
     let destination = &request.destination;
     match (request.cmd, request.version) {
-        (Cmd::CONNECT, _) => connect(shared, client, destination, record).map(Found::Connection),
+        (Cmd::CONNECT, _) => {
+            connect(shared, config, client, destination, record).map(Found::Connection)
+        }
         // A reply of SOCKS4 has no room for a v6 address, or a name.
         (Cmd::RESOLVE, Version::V5) => {
-            let ip = address_of(shared, destination)?;
+            let ip = address_of(shared, &config.policy, destination)?;
             Ok(Found::Answer(Address::Ip(ip)))
         }
         (Cmd::RESOLVE_PTR, Version::V5) => {
-            let name = name_at(shared, destination)?;
+            let name = name_at(shared, &config.policy, destination)?;
             Ok(Found::Answer(Address::Fqdn(name)))
         }
         (cmd, _) => Err(ServeError::Command(cmd)),
@@ -141,12 +146,12 @@ fn find(
 /// A connection to what the client asked for, if the policy has nothing against it.
 fn connect(
     shared: &Shared,
+    config: &Config,
     client: BorrowedFd<'_>,
     destination: &Destination,
     record: &mut Record,
 ) -> Result<Dialled, ServeError> {
-    let config = &shared.config;
-    let addresses = allowed_addresses(shared, destination)?;
+    let addresses = allowed_addresses(shared, &config.policy, destination)?;
     let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
     record.dialled(dialled.peer);
     // Whatever the interfaces say, an address that answers from itself is this host.

@@ -1,11 +1,11 @@
-//! How a running gateway is told to stop: signal → stop accepting → drain.
+//! How a running gateway is told to stop: signal → stop accepting → drain; and to read its configuration again.
 //! What there is to be drained, and for how long, the gateway knows.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// What a gateway's main thread waits for.
@@ -13,6 +13,8 @@ use signal_hook::iterator::Signals;
 pub(crate) enum Event {
     /// A listener is left without a thread, and none can be had at the moment.
     ShortOfThreads,
+    /// Read the configuration again.
+    Reload,
     /// Stop accepting, let the relays end.
     Drain,
     /// End the relays.
@@ -51,22 +53,24 @@ impl Shutdown {
         self.0.tell(Event::Cut);
     }
 
-    /// From now on the first SIGTERM or SIGINT of this process drains, the second cuts.
+    /// From now on the first SIGTERM or SIGINT of this process drains, the second cuts, and SIGHUP reloads.
     ///
     /// # Errors
     /// If a handler cannot be installed or the thread that waits for signals cannot be started.
     pub fn on_signals(&self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let shutdown = self.clone();
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let events = self.0.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                let mut signals = signals.forever();
-                if signals.next().is_some() {
-                    shutdown.drain();
-                }
-                for _signal in signals {
-                    shutdown.cut();
+                let mut end = Event::Drain;
+                for signal in &mut signals {
+                    if signal == SIGHUP {
+                        events.tell(Event::Reload);
+                    } else {
+                        events.tell(end);
+                        end = Event::Cut;
+                    }
                 }
             })?;
         Ok(())

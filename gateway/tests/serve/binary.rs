@@ -33,7 +33,7 @@ impl Binary {
     pub(crate) fn start_by(script: &str, binary: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", binary]);
-        if !arguments.contains(&"--listen") {
+        if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command

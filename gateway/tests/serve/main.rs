@@ -16,5 +16,6 @@ mod harness;
 mod limits;
 mod lookup;
 mod relaying;
+mod reloading;
 mod stopping;
 mod strangers;

@@ -1,0 +1,130 @@
+//! Values as an operator writes them, on the command line and in the configuration file alike.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A time: `500ms`, `10s`, `2m`, `1h`; seconds if there is no unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// A range of addresses: `192.0.2.0/24`, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Cidr(pub(crate) IpNet);
+
+/// A numeric address and a port: `127.0.0.1:1080`, `[::]:1080`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Endpoint(pub(crate) SocketAddr);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = text.get(digits.len()..).unwrap_or_default();
+        let duration = digits.parse::<u32>().ok().and_then(|number| {
+            Some(match unit {
+                "ms" => Duration::from_millis(number.into()),
+                "" | "s" => Duration::from_secs(number.into()),
+                "m" => Duration::from_secs(60).checked_mul(number)?,
+                "h" => Duration::from_secs(3600).checked_mul(number)?,
+                _ => return None,
+            })
+        });
+        duration
+            .map(Self)
+            .ok_or_else(|| format!("\"{text}\" is not a time, such as 500ms, 10s, 2m or 1h"))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let milliseconds = self.0.as_millis();
+        let seconds = self.0.as_secs();
+        match (milliseconds % 1000, seconds % 60, seconds % 3600) {
+            (0, 0, 0) if seconds > 0 => write!(f, "{}h", seconds / 3600),
+            (0, 0, _) if seconds > 0 => write!(f, "{}m", seconds / 60),
+            (0, ..) => write!(f, "{seconds}s"),
+            _ => write!(f, "{milliseconds}ms"),
+        }
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse().ok();
+        net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+            .map(Self)
+            .ok_or_else(|| {
+                format!("\"{text}\" is not an address or a range, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
+            })
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_not_one| {
+            format!("\"{text}\" is not a numeric address and a port, such as 127.0.0.1:1080 or [::]:1080")
+        })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// serde's side of a value that is written as text.
+macro_rules! as_text {
+    ($($name:ty)*) => {
+        $(impl TryFrom<String> for $name {
+            type Error = String;
+
+            fn try_from(text: String) -> Result<Self, String> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        })*
+    };
+}
+
+as_text!(Span Cidr Endpoint);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_they_are_read() {
+        for text in ["0s", "1ms", "1500ms", "10s", "127s", "2m", "1h", "25h"] {
+            assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
+        }
+        assert_eq!("90".parse::<Span>().unwrap().to_string(), "90s");
+        for text in ["", "s", "1d", "-1s", "1 s", "1.5s", "99999999999"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+    }
+}
