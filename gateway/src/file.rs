@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
-use crate::text::{Cidr, Endpoint, Span};
+use crate::log::{LogFormat, LogSettings};
+use crate::text::{Cidr, Endpoint, Level, Span};
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -22,6 +23,7 @@ pub(crate) struct File {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
+    pub(crate) log: Log,
 }
 
 /// `[limits]`
@@ -33,6 +35,15 @@ pub(crate) struct Limits {
     pub(crate) dial: Option<Span>,
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Log {
+    pub(crate) level: Option<Level>,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) format: Option<LogFormat>,
 }
 
 /// Why a configuration file is of no use.
@@ -56,6 +67,7 @@ impl File {
             .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
+        file.log.file = file.log.file.map(|path| folder.join(path));
         Ok(file)
     }
 
@@ -82,6 +94,7 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            log: self.log.settings(),
             ..default
         }
     }
@@ -93,7 +106,20 @@ impl File {
         limits.handshake = Some(Span(settings.handshake_timeout));
         limits.dial = Some(Span(settings.dial_timeout));
         limits.drain = Some(Span(settings.drain_timeout));
+        self.log.level = Some(Level(settings.log.level));
+        self.log.format = Some(settings.log.format);
         self
+    }
+}
+
+impl Log {
+    pub(crate) fn settings(&self) -> LogSettings {
+        let default = LogSettings::default();
+        LogSettings {
+            level: self.level.map_or(default.level, |Level(level)| level),
+            file: self.file.clone(),
+            format: self.format.unwrap_or(default.format),
+        }
     }
 }
 
@@ -144,6 +170,8 @@ mod tests {
                 "not an address or a range",
             ),
             ("[limits]\nrelays = -1", "line 2, column 10", "-1"),
+            ("[log]\nlevel = \"loud\"", "line 2, column 9", "not a level"),
+            ("[log]\nformat = \"xml\"", "line 2, column 10", "`text`"),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err().to_string();
             assert!(

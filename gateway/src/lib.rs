@@ -33,6 +33,7 @@ mod file;
 mod handshake;
 mod listener;
 mod live;
+mod log;
 mod lookup;
 mod own;
 mod pipes;
@@ -61,6 +62,7 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::log::{Log, LogError, LogFormat, LogSettings};
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
@@ -88,6 +90,7 @@ pub struct Gateway {
     listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
     reread: Option<Box<Reread>>,
+    log: Option<Log>,
 }
 
 /// Where a new configuration comes from, or why there is none.
@@ -126,6 +129,7 @@ impl Gateway {
             listeners: Vec::new(),
             events,
             reread: None,
+            log: None,
         };
         gateway.listeners = gateway.bind_all(&listen)?;
         Ok(gateway)
@@ -160,6 +164,11 @@ impl Gateway {
         self.reread = Some(Box::new(reread));
     }
 
+    /// The log follows the configuration from now on, and its file is opened anew on SIGHUP.
+    pub fn log_with(&mut self, log: Log) {
+        self.log = Some(log);
+    }
+
     /// All of the new configuration, or nothing of it. Running relays go on as they began.
     fn reload(&mut self) {
         let Some(reread) = &self.reread else { return };
@@ -167,11 +176,18 @@ impl Gateway {
             reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
         match replaced {
             Ok(()) => tracing::info!("reloaded"),
-            Err(why) => tracing::error!("not reloaded, and nothing has changed: {why}"),
+            Err(why) => {
+                self.log.iter().for_each(Log::reopen);
+                tracing::error!("not reloaded, and nothing has changed: {why}");
+            }
         }
     }
 
     fn replace(&mut self, config: Config) -> Result<(), StartError> {
+        let log = match &self.log {
+            Some(log) => Some((log, log.open(&config.log)?)),
+            None => None,
+        };
         let listeners = self.bind_all(&config.listen)?;
         for (_, listener) in &listeners {
             if let Err(error) = listener.reinforce() {
@@ -182,6 +198,9 @@ impl Gateway {
         self.shared.relays.set_most(most_relays(&config));
         self.shared.config.replace(config);
         self.close_but(&self.listeners, &listeners);
+        if let Some((log, opened)) = log {
+            log.switch(opened);
+        }
         self.listeners = listeners;
         Ok(())
     }

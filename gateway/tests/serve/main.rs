@@ -14,6 +14,7 @@ mod early;
 mod handshake;
 mod harness;
 mod limits;
+mod logging;
 mod lookup;
 mod relaying;
 mod reloading;
