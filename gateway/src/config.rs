@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::log::LogSettings;
-use crate::policy::Policy;
+use crate::policy::{Policy, covers};
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -40,6 +40,17 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// For a process that logs with [`Log`](crate::Log).
     pub log: LogSettings,
+    /// Where the gateway can be watched.
+    pub metrics: MetricsSettings,
+}
+
+/// Who may watch, and where.
+#[derive(Debug, Clone, Default)]
+pub struct MetricsSettings {
+    /// `None` for nowhere. Port 0 lets the kernel choose.
+    pub listen: Option<SocketAddr>,
+    /// Those who may; empty stands for all who can connect, and will do for loopback only.
+    pub allow_clients: Vec<IpNet>,
 }
 
 impl Default for Settings {
@@ -57,6 +68,7 @@ impl Default for Settings {
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
             log: LogSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -73,6 +85,7 @@ pub struct Config {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) log: LogSettings,
+    pub(crate) metrics: MetricsSettings,
 }
 
 /// One listener to be.
@@ -102,6 +115,15 @@ pub enum ConfigError {
          --open-relay-for-anyone"
     )]
     Everybody(IpNet),
+    /// A listener for metrics that anybody can reach.
+    #[error(
+        "[metrics] listen {0} is not a loopback address, and anybody who reaches it could see who connects where: name \
+         those who may with allow-clients in [metrics]"
+    )]
+    OpenMetrics(SocketAddr),
+    /// A range of those who may watch that is the whole world.
+    #[error("[metrics] allow-clients {0} is the whole world")]
+    MetricsForEverybody(IpNet),
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
@@ -118,6 +140,7 @@ impl Config {
     /// If the settings make no sense or would serve anybody without saying so.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         check_listeners(&settings)?;
+        check_metrics(&settings.metrics)?;
         for (name, limit) in [
             ("--handshake-timeout", Some(settings.handshake_timeout)),
             ("--dial-timeout", Some(settings.dial_timeout)),
@@ -144,8 +167,39 @@ impl Config {
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
             log: settings.log,
+            metrics: settings.metrics,
         })
     }
+}
+
+impl Config {
+    /// Whether somebody may watch who has come to `listener`, which may be of an older configuration, or a newer one.
+    pub(crate) fn allows_watcher(&self, listener: SocketAddr, client: IpAddr) -> bool {
+        let nets = &self.metrics.allow_clients;
+        self.metrics.listen == Some(listener)
+            && (nets.is_empty() || covers(nets, client.to_canonical()))
+    }
+}
+
+fn check_metrics(metrics: &MetricsSettings) -> Result<(), ConfigError> {
+    if let Some(everybody) = metrics.allow_clients.iter().find(is_everybody) {
+        return Err(ConfigError::MetricsForEverybody(*everybody));
+    }
+    match metrics.listen {
+        Some(address) if is_open(&&address) && metrics.allow_clients.is_empty() => {
+            Err(ConfigError::OpenMetrics(address))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_everybody(net: &&IpNet) -> bool {
+    net.prefix_len() == 0
+}
+
+/// Whether others than this host's own programs could connect.
+fn is_open(address: &&SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
@@ -159,18 +213,13 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
     }
-    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
     let Some(open) = settings.listen.iter().find(is_open) else {
         return Ok(());
     };
     if settings.allow_clients.is_empty() {
         return Err(ConfigError::OpenRelay(*open));
     }
-    match settings
-        .allow_clients
-        .iter()
-        .find(|net| net.prefix_len() == 0)
-    {
+    match settings.allow_clients.iter().find(is_everybody) {
         Some(everybody) => Err(ConfigError::Everybody(*everybody)),
         None => Ok(()),
     }

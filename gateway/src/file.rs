@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Settings;
+use crate::config::{MetricsSettings, Settings};
 use crate::log::{LogFormat, LogSettings};
 use crate::text::{Cidr, Endpoint, Level, Span};
 
@@ -24,6 +24,7 @@ pub(crate) struct File {
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
 }
 
 /// `[limits]`
@@ -44,6 +45,14 @@ pub(crate) struct Log {
     pub(crate) level: Option<Level>,
     pub(crate) file: Option<PathBuf>,
     pub(crate) format: Option<LogFormat>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Metrics {
+    pub(crate) listen: Option<Endpoint>,
+    pub(crate) allow_clients: Vec<Cidr>,
 }
 
 /// Why a configuration file is of no use.
@@ -95,6 +104,7 @@ impl File {
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
             log: self.log.settings(),
+            metrics: self.metrics.settings(),
             ..default
         }
     }
@@ -109,6 +119,15 @@ impl File {
         self.log.level = Some(Level(settings.log.level));
         self.log.format = Some(settings.log.format);
         self
+    }
+}
+
+impl Metrics {
+    fn settings(&self) -> MetricsSettings {
+        MetricsSettings {
+            listen: self.listen.map(|Endpoint(address)| address),
+            allow_clients: self.allow_clients.iter().map(|&Cidr(net)| net).collect(),
+        }
     }
 }
 

@@ -29,6 +29,7 @@ mod config;
 mod dial;
 mod direction;
 mod error;
+mod figures;
 mod file;
 mod handshake;
 mod listener;
@@ -44,14 +45,17 @@ mod relays;
 mod resolve;
 mod serve;
 mod shutdown;
+mod status;
 mod sys;
 mod text;
 mod users;
 mod wait;
+mod watched;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,7 +63,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::args::{Args, ArgsError, Task};
-pub use crate::config::{Config, ConfigError, Settings};
+pub use crate::config::{Config, ConfigError, MetricsSettings, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
 pub use crate::log::{Log, LogError, LogFormat, LogSettings};
@@ -67,12 +71,14 @@ pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
+use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::live::Live;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
 use crate::shutdown::{Event, Events};
+use crate::status::Status;
 
 /// What the threads of one gateway share.
 #[derive(Debug)]
@@ -82,6 +88,7 @@ pub(crate) struct Shared {
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
     pub(crate) events: Events,
+    pub(crate) figures: Figures,
 }
 
 /// A gateway whose listeners stand; clients are served once it runs.
@@ -91,6 +98,7 @@ pub struct Gateway {
     events: Receiver<Event>,
     reread: Option<Box<Reread>>,
     log: Option<Log>,
+    status: Option<Arc<Status>>,
 }
 
 /// Where a new configuration comes from, or why there is none.
@@ -123,6 +131,7 @@ impl Gateway {
             pools: Pools::default(),
             own: OwnAddresses::default(),
             events: sender,
+            figures: Figures::default(),
         });
         let mut gateway = Self {
             shared,
@@ -130,9 +139,26 @@ impl Gateway {
             events,
             reread: None,
             log: None,
+            status: None,
         };
         gateway.listeners = gateway.bind_all(&listen)?;
+        gateway.status = gateway.bind_status(gateway.shared.config.get().metrics.listen)?;
+        gateway.tell_listeners();
         Ok(gateway)
+    }
+
+    /// The one that stands already is not bound again.
+    fn bind_status(&self, listen: Option<SocketAddr>) -> Result<Option<Arc<Status>>, StartError> {
+        let Some(address) = listen else {
+            return Ok(None);
+        };
+        match &self.status {
+            Some(status) if status.is_for(address) => Ok(Some(Arc::clone(status))),
+            _ => match Status::bind(address) {
+                Ok(status) => Ok(Some(Arc::new(status))),
+                Err(error) => Err(StartError::Listen { address, error }),
+            },
+        }
     }
 
     /// Those that stand already are not bound again.
@@ -175,8 +201,12 @@ impl Gateway {
         let replaced =
             reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
         match replaced {
-            Ok(()) => tracing::info!("reloaded"),
+            Ok(()) => {
+                self.shared.figures.reloads.add("replaced");
+                tracing::info!("reloaded");
+            }
             Err(why) => {
+                self.shared.figures.reloads.add("refused");
                 self.log.iter().for_each(Log::reopen);
                 tracing::error!("not reloaded, and nothing has changed: {why}");
             }
@@ -188,6 +218,10 @@ impl Gateway {
             Some(log) => Some((log, log.open(&config.log)?)),
             None => None,
         };
+        let status = self.bind_status(config.metrics.listen)?;
+        if let Some(status) = &status {
+            status.start(&self.shared).map_err(StartError::Thread)?;
+        }
         let listeners = self.bind_all(&config.listen)?;
         for (_, listener) in &listeners {
             if let Err(error) = listener.reinforce() {
@@ -202,7 +236,13 @@ impl Gateway {
             log.switch(opened);
         }
         self.listeners = listeners;
+        self.status = status;
+        self.tell_listeners();
         Ok(())
+    }
+
+    fn tell_listeners(&self) {
+        *self.shared.figures.listeners.write() = self.local_addrs();
     }
 
     /// Closes those of `some` that are not among `others`.
@@ -223,6 +263,12 @@ impl Gateway {
             .collect()
     }
 
+    /// Where it can be watched, with the true port.
+    #[must_use]
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status.as_ref().map(|status| status.address())
+    }
+
     /// A handle that stops this gateway.
     #[must_use]
     pub fn shutdown(&self) -> Shutdown {
@@ -238,7 +284,14 @@ impl Gateway {
         for (_, listener) in &self.listeners {
             listener.reinforce().map_err(StartError::Thread)?;
         }
+        if let Some(status) = &self.status {
+            status.start(&self.shared).map_err(StartError::Thread)?;
+        }
         let event = self.wait_for_the_end();
+        self.shared
+            .figures
+            .is_draining
+            .store(true, Ordering::Relaxed);
         for (_, listener) in &self.listeners {
             listener.close();
         }

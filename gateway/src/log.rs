@@ -1,5 +1,5 @@
 //! Where the log goes, how much of it, and in which form: `[log]`. Written by whoever has something to say, and never
-//! waited for: a line that cannot be written at once is lost, since a relay's thread must not hang on it.
+//! waited for: a line that cannot be written at once is lost and counted, since a relay's thread must not hang on it.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -150,6 +151,13 @@ fn open(settings: &LogSettings) -> Result<Opened, LogError> {
     Ok(Opened(settings.clone(), output))
 }
 
+/// Lines that could not be written since this process began.
+pub(crate) fn lines_lost() -> u64 {
+    LINES_LOST.load(Ordering::Relaxed)
+}
+
+static LINES_LOST: AtomicU64 = AtomicU64::new(0);
+
 enum Target {
     Stderr(io::Stderr),
     File(fs::File),
@@ -194,6 +202,7 @@ impl Write for Sink {
         let written = write_now(&state.target, line);
         if written != Ok(line.len()) {
             state.is_torn |= written.is_ok_and(|octets| octets > 0);
+            LINES_LOST.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }

@@ -53,6 +53,9 @@ fn run(config: Config, log: Log, args: Args) -> Result<(), StartError> {
         // A gateway works as well for somebody who has closed its standard output.
         writeln!(stdout, "listening on {address}").ok();
     }
+    if let Some(address) = gateway.status_addr() {
+        writeln!(stdout, "status on http://{address}/").ok();
+    }
     stdout.flush().ok();
     drop(stdout);
     gateway.run()

@@ -20,3 +20,4 @@ mod relaying;
 mod reloading;
 mod stopping;
 mod strangers;
+mod watching;

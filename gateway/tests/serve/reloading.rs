@@ -108,7 +108,7 @@ fn a_reload_opens_and_closes_listeners() {
     assert_eq!(read(&mut running, 10), b"still here");
 }
 
-fn run(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(BINARY).args(arguments).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     let status = output.status.code().unwrap();

@@ -1,0 +1,210 @@
+//! The listener for those who watch the gateway: `/metrics` and `/healthz`.
+//!
+//! One thread serves all of them without waiting for any: it shares nothing with relays but the figures it reads, keeps
+//! few connections, each for a short time, and a view of the relays for a while, so that neither slow nor eager clients
+//! can hurt the gateway. `http` has the protocol.
+
+mod http;
+mod metrics;
+mod process;
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{Shutdown, shutdown};
+
+use crate::Shared;
+use crate::relays::View;
+use crate::status::http::{Answer, Connection};
+use crate::wait::poll_until;
+
+/// A newcomer above these takes the place of the oldest.
+const MOST_CONNECTIONS: usize = 16;
+
+/// From accept to the last octet of the answer.
+const TIME: Duration = Duration::from_secs(10);
+
+/// After accept has failed for want of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A look at all the relays is good for so long.
+const VIEW_FOR: Duration = Duration::from_millis(100);
+
+/// The listener, which closes with this value.
+#[derive(Debug)]
+pub(crate) struct Status {
+    configured: SocketAddr,
+    listener: Arc<TcpListener>,
+    is_started: AtomicBool,
+    is_closing: Arc<AtomicBool>,
+}
+
+impl Status {
+    pub(crate) fn bind(configured: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(configured)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            configured,
+            listener: Arc::new(listener),
+            is_started: AtomicBool::new(false),
+            is_closing: Arc::default(),
+        })
+    }
+
+    pub(crate) fn is_for(&self, configured: SocketAddr) -> bool {
+        self.configured == configured
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap_or(self.configured)
+    }
+
+    /// Starts its thread, if it has none.
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> io::Result<()> {
+        if self.is_started.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let server = Server {
+            configured: self.configured,
+            is_loopback: self.address().ip().to_canonical().is_loopback(),
+            listener: Arc::clone(&self.listener),
+            is_closing: Arc::clone(&self.is_closing),
+            connections: Vec::new(),
+            pause_until: None,
+            board: Board {
+                shared: Arc::clone(shared),
+                view: None,
+            },
+        };
+        let builder = thread::Builder::new().name("status".to_owned());
+        builder.spawn(move || server.run()).map(drop)
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        self.is_closing.store(true, Relaxed);
+        // A listener that is shut down wakes its thread.
+        let _ = shutdown(&*self.listener, Shutdown::Both);
+    }
+}
+
+struct Server {
+    configured: SocketAddr,
+    listener: Arc<TcpListener>,
+    is_loopback: bool,
+    is_closing: Arc<AtomicBool>,
+    connections: Vec<Connection>,
+    pause_until: Option<Instant>,
+    board: Board,
+}
+
+impl Server {
+    fn run(mut self) {
+        while !self.is_closing.load(Relaxed) {
+            let due = self.wait();
+            let mut due = due.into_iter();
+            let is_called = due.next().unwrap_or(false);
+            let (board, is_loopback, now) = (&mut self.board, self.is_loopback, Instant::now());
+            self.connections.retain_mut(|connection| {
+                let is_due = due.next().unwrap_or(false);
+                connection.deadline > now
+                    && (!is_due
+                        || connection.advance(|request| match request {
+                            Ok(request) if is_loopback && !request.is_for_this_host() => {
+                                Answer::text("421 Misdirected Request", "ask for it by its address")
+                            }
+                            Ok(request) => board.answer(request.path),
+                            Err(status) => Answer::text(status, ""),
+                        }))
+            });
+            if is_called {
+                self.accept();
+            }
+        }
+    }
+
+    /// Which have something to be done, the listener first.
+    fn wait(&mut self) -> Vec<bool> {
+        let now = Instant::now();
+        self.pause_until = self.pause_until.filter(|until| *until > now);
+        let listens = if self.pause_until.is_some() {
+            PollFlags::empty()
+        } else {
+            PollFlags::IN
+        };
+        let mut fds = vec![PollFd::from_borrowed_fd(self.listener.as_fd(), listens)];
+        fds.extend(self.connections.iter().map(Connection::poll));
+        let deadlines = self.connections.iter().map(|it| it.deadline);
+        // ENOMEM at worst: tried again in the next turn.
+        let _ = poll_until(&mut fds, deadlines.chain(self.pause_until).min());
+        fds.iter().map(|fd| !fd.revents().is_empty()).collect()
+    }
+
+    fn accept(&mut self) {
+        match self.listener.accept() {
+            Ok((stream, peer)) => {
+                if !self
+                    .board
+                    .shared
+                    .config
+                    .get()
+                    .allows_watcher(self.configured, peer.ip())
+                {
+                    return;
+                }
+                if self.connections.len() >= MOST_CONNECTIONS {
+                    self.connections.remove(0);
+                }
+                let now = Instant::now();
+                let deadline = now.checked_add(TIME).unwrap_or(now);
+                self.connections.extend(Connection::new(stream, deadline));
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            Err(_) => self.pause_until = Instant::now().checked_add(PAUSE),
+        }
+    }
+}
+
+/// What can be read here.
+struct Board {
+    shared: Arc<Shared>,
+    view: Option<(Instant, View)>,
+}
+
+impl Board {
+    fn answer(&mut self, path: &str) -> Answer {
+        let is_draining = self.shared.figures.is_draining.load(Relaxed);
+        match path {
+            "/healthz" if is_draining => Answer::text("503 Service Unavailable", "draining"),
+            "/healthz" => Answer::text("200 OK", "serving"),
+            "/metrics" => {
+                self.look();
+                let view = self.view.as_ref().map(|(_, view)| view);
+                let text = view.map(|view| metrics::text(&self.shared.figures, view));
+                Answer {
+                    content_type: "text/plain; version=0.0.4; charset=utf-8",
+                    ..Answer::text("200 OK", &text.unwrap_or_default())
+                }
+            }
+            _ => Answer::text("404 Not Found", "there are /metrics and /healthz"),
+        }
+    }
+
+    fn look(&mut self) {
+        let is_fresh = |(at, _): &(Instant, View)| at.elapsed() < VIEW_FOR;
+        if !self.view.as_ref().is_some_and(is_fresh) {
+            self.view = Some((Instant::now(), self.shared.relays.view()));
+        }
+    }
+}
