@@ -1,12 +1,15 @@
-//! The listener for those who watch the gateway: `/metrics` and `/healthz`.
+//! The listener for those who watch the gateway: a page at `/`, `/metrics` and `/healthz`.
 //!
 //! One thread serves all of them without waiting for any: it shares nothing with relays but the figures it reads, keeps
 //! few connections, each for a short time, and a view of the relays for a while, so that neither slow nor eager clients
 //! can hurt the gateway. `http` has the protocol.
 
+mod history;
 mod http;
 mod metrics;
+mod page;
 mod process;
+mod words;
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -20,8 +23,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::Shared;
+use crate::figures::Figures;
 use crate::relays::View;
+use crate::status::history::{History, Sample};
 use crate::status::http::{Answer, Connection};
+use crate::status::page::Page;
 use crate::wait::poll_until;
 
 /// A newcomer above these takes the place of the oldest.
@@ -80,6 +86,7 @@ impl Status {
             board: Board {
                 shared: Arc::clone(shared),
                 view: None,
+                history: History::default(),
             },
         };
         let builder = thread::Builder::new().name("status".to_owned());
@@ -108,6 +115,7 @@ struct Server {
 impl Server {
     fn run(mut self) {
         while !self.is_closing.load(Relaxed) {
+            self.board.sample();
             let due = self.wait();
             let mut due = due.into_iter();
             let is_called = due.next().unwrap_or(false);
@@ -142,8 +150,12 @@ impl Server {
         let mut fds = vec![PollFd::from_borrowed_fd(self.listener.as_fd(), listens)];
         fds.extend(self.connections.iter().map(Connection::poll));
         let deadlines = self.connections.iter().map(|it| it.deadline);
+        let others = [self.pause_until, self.board.history.due()];
         // ENOMEM at worst: tried again in the next turn.
-        let _ = poll_until(&mut fds, deadlines.chain(self.pause_until).min());
+        let _ = poll_until(
+            &mut fds,
+            deadlines.chain(others.into_iter().flatten()).min(),
+        );
         fds.iter().map(|fd| !fd.revents().is_empty()).collect()
     }
 
@@ -180,6 +192,7 @@ impl Server {
 struct Board {
     shared: Arc<Shared>,
     view: Option<(Instant, View)>,
+    history: History,
 }
 
 impl Board {
@@ -189,22 +202,42 @@ impl Board {
             "/healthz" if is_draining => Answer::text("503 Service Unavailable", "draining"),
             "/healthz" => Answer::text("200 OK", "serving"),
             "/metrics" => {
-                self.look();
-                let view = self.view.as_ref().map(|(_, view)| view);
-                let text = view.map(|view| metrics::text(&self.shared.figures, view));
+                let (figures, view, _) = self.look();
                 Answer {
                     content_type: "text/plain; version=0.0.4; charset=utf-8",
-                    ..Answer::text("200 OK", &text.unwrap_or_default())
+                    ..Answer::text("200 OK", &metrics::text(figures, view))
                 }
             }
-            _ => Answer::text("404 Not Found", "there are /metrics and /healthz"),
+            "/" => {
+                let (figures, view, history) = self.look();
+                let page = Page {
+                    figures,
+                    view,
+                    history,
+                };
+                Answer {
+                    content_type: "text/html; charset=utf-8",
+                    ..Answer::text("200 OK", &page.to_string())
+                }
+            }
+            _ => Answer::text("404 Not Found", "there are /, /metrics and /healthz"),
         }
     }
 
-    fn look(&mut self) {
-        let is_fresh = |(at, _): &(Instant, View)| at.elapsed() < VIEW_FOR;
-        if !self.view.as_ref().is_some_and(is_fresh) {
-            self.view = Some((Instant::now(), self.shared.relays.view()));
+    fn look(&mut self) -> (&Figures, &View, &History) {
+        let stale = self.view.take_if(|(at, _)| at.elapsed() >= VIEW_FOR);
+        drop(stale);
+        let (_, view) = self
+            .view
+            .get_or_insert_with(|| (Instant::now(), self.shared.relays.view()));
+        (&self.shared.figures, view, &self.history)
+    }
+
+    fn sample(&mut self) {
+        if self.history.due().is_none_or(|due| due <= Instant::now()) {
+            let (figures, view, _) = self.look();
+            let sample = Sample::now(figures, view);
+            self.history.push(sample);
         }
     }
 }

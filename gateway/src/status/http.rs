@@ -127,7 +127,11 @@ impl Answer {
 
 const HEADERS: &str = "Connection: close\r\n\
     Cache-Control: no-store\r\n\
-    X-Content-Type-Options: nosniff\r\n";
+    X-Content-Type-Options: nosniff\r\n\
+    X-Frame-Options: DENY\r\n\
+    Referrer-Policy: no-referrer\r\n\
+    Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'\r\n";
 
 /// One client, from accept to close.
 #[derive(Debug)]

@@ -5,7 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Running, connect, echo, nobody, patient, read, read_reply, request, until};
+use gateway::Users;
+
+use crate::harness::{
+    Running, connect, echo, nobody, patient, read, read_reply, request, silent, until,
+};
 use crate::reloading::{ConfigFile, run};
 
 /// A gateway that can be watched, and where.
@@ -201,7 +205,7 @@ fn a_client_that_says_nothing_is_closed_in_time() {
         .set_read_timeout(Some(Duration::from_secs(15)))
         .unwrap();
     let start = Instant::now();
-    assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0, "closed");
     assert!(start.elapsed() > Duration::from_secs(5));
     assert!(metrics(status).contains("200 OK"));
 }
@@ -261,4 +265,60 @@ fn the_listener_follows_a_reload() {
     let mut answer = String::new();
     late.read_to_string(&mut answer).unwrap();
     assert!(answer.ends_with("serving\n"), "{answer}");
+}
+
+/// Everything on the page that is a client's own: its name and where it wants to go.
+#[test]
+fn the_page_shows_who_is_there_and_runs_nothing_of_theirs() {
+    let name = "<b>\"&'";
+    let gateway = Running::with(|settings| {
+        settings.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
+        settings.users = Users::single(name.as_bytes(), b"x").unwrap();
+    });
+    let status = gateway.status.unwrap();
+    let (to, _queue) = silent();
+    let client = |destination: &[u8], port: u16| {
+        let mut client = gateway.connect();
+        client
+            .write_all(&[0x05, 0x01, 0x02, 0x01, name.len() as u8])
+            .unwrap();
+        client
+            .write_all(&[name.as_bytes(), &[1, b'x']].concat())
+            .unwrap();
+        client
+            .write_all(&[0x05, 0x01, 0x00, 0x03, destination.len() as u8])
+            .unwrap();
+        client
+            .write_all(&[destination, &port.to_be_bytes()].concat())
+            .unwrap();
+        assert_eq!(read(&mut client, 4), [0x05, 0x02, 0x01, 0x00]);
+        client
+    };
+    let echo = echo();
+    let mut relay = client(b"localhost", echo.port());
+    read(&mut relay, 10);
+    relay.write_all(&[7; 1500]).unwrap();
+    read(&mut relay, 1500);
+    let _dialling = client(b"127.0.0.1", to.port());
+    let mut failed = client(b"<img src=x onerror=alert(1)>", 80);
+    assert_eq!(read(&mut failed, 2)[1], 0x04);
+
+    let page = || curl(status, "/", &[]);
+    until("both", || page().contains("being connected"));
+    let page = page();
+    assert!(
+        page.contains("\r\nContent-Security-Policy: default-src 'none'; "),
+        "{page}"
+    );
+    for shown in [
+        format!("<td>{}<td>", relay.local_addr().unwrap()),
+        format!("<td>localhost:{}<small>127.0.0.1</small>", echo.port()),
+        "<td>&lt;b&gt;\\&quot;&amp;\\&#39;<td>".to_owned(),
+        "<td class=\"n\">1.50 kB<td class=\"n\">1.50 kB</tr>".to_owned(),
+        format!("listening on {}<", gateway.address),
+        "<dt>unknown name<dd>1".to_owned(),
+    ] {
+        assert!(page.contains(&shown), "{shown}: {page}");
+    }
+    assert!(!page.contains("<b>\"") && !page.contains("<img"), "{page}");
 }
