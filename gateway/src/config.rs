@@ -7,7 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::log::LogSettings;
-use crate::policy::{Policy, covers};
+use crate::metrics::MetricsSettings;
+use crate::policy::Policy;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -42,15 +43,6 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the gateway can be watched.
     pub metrics: MetricsSettings,
-}
-
-/// Who may watch, and where.
-#[derive(Debug, Clone, Default)]
-pub struct MetricsSettings {
-    /// `None` for nowhere. Port 0 lets the kernel choose.
-    pub listen: Option<SocketAddr>,
-    /// Those who may; empty stands for all who can connect, and will do for loopback only.
-    pub allow_clients: Vec<IpNet>,
 }
 
 impl Default for Settings {
@@ -140,7 +132,7 @@ impl Config {
     /// If the settings make no sense or would serve anybody without saying so.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         check_listeners(&settings)?;
-        check_metrics(&settings.metrics)?;
+        settings.metrics.check()?;
         for (name, limit) in [
             ("--handshake-timeout", Some(settings.handshake_timeout)),
             ("--dial-timeout", Some(settings.dial_timeout)),
@@ -172,33 +164,12 @@ impl Config {
     }
 }
 
-impl Config {
-    /// Whether somebody may watch who has come to `listener`, which may be of an older configuration, or a newer one.
-    pub(crate) fn allows_watcher(&self, listener: SocketAddr, client: IpAddr) -> bool {
-        let nets = &self.metrics.allow_clients;
-        self.metrics.listen == Some(listener)
-            && (nets.is_empty() || covers(nets, client.to_canonical()))
-    }
-}
-
-fn check_metrics(metrics: &MetricsSettings) -> Result<(), ConfigError> {
-    if let Some(everybody) = metrics.allow_clients.iter().find(is_everybody) {
-        return Err(ConfigError::MetricsForEverybody(*everybody));
-    }
-    match metrics.listen {
-        Some(address) if is_open(&&address) && metrics.allow_clients.is_empty() => {
-            Err(ConfigError::OpenMetrics(address))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn is_everybody(net: &&IpNet) -> bool {
+pub(crate) fn is_everybody(net: &&IpNet) -> bool {
     net.prefix_len() == 0
 }
 
 /// Whether others than this host's own programs could connect.
-fn is_open(address: &&SocketAddr) -> bool {
+pub(crate) fn is_open(address: &&SocketAddr) -> bool {
     !address.ip().to_canonical().is_loopback()
 }
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{MetricsSettings, Settings};
+use crate::config::Settings;
 use crate::log::{LogFormat, LogSettings};
+use crate::metrics::MetricsSettings;
 use crate::text::{Cidr, Endpoint, Level, Span};
 
 /// All of the file.
@@ -166,6 +167,8 @@ mod tests {
             "idle = \"90s\"",
             "dial = \"127s\"",
             "drain = \"30s\"",
+            "level = \"info\"",
+            "format = \"text\"",
         ] {
             assert!(printed.contains(line), "{printed}");
         }

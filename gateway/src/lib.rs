@@ -21,6 +21,7 @@
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
 //! is shared between clients but the pools of buffers and pipes and the table of who is there.
+//! `figures` and `watched` are what `status` shows of it, in a thread of its own.
 
 #![deny(unsafe_code)]
 
@@ -36,6 +37,7 @@ mod listener;
 mod live;
 mod log;
 mod lookup;
+mod metrics;
 mod own;
 mod pipes;
 mod policy;
@@ -63,10 +65,11 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::args::{Args, ArgsError, Task};
-pub use crate::config::{Config, ConfigError, MetricsSettings, Settings};
+pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
 pub use crate::log::{Log, LogError, LogFormat, LogSettings};
+pub use crate::metrics::MetricsSettings;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
@@ -113,7 +116,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
 
-/// Descriptors left for what is no relay: listeners, log, resolver, pipes.
+/// Descriptors left for what is no relay: listeners, log, resolver, pipes, those who watch.
 const SPARE_DESCRIPTORS: u64 = 64;
 
 impl Gateway {
@@ -124,7 +127,7 @@ impl Gateway {
     /// missing, on a host without IPv6.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
-        let listen = config.listen.clone();
+        let (listen, metrics) = (config.listen.clone(), config.metrics.listen);
         let shared = Arc::new(Shared {
             relays: Arc::new(Relays::new(most_relays(&config))),
             config: Live::new(config),
@@ -142,23 +145,9 @@ impl Gateway {
             status: None,
         };
         gateway.listeners = gateway.bind_all(&listen)?;
-        gateway.status = gateway.bind_status(gateway.shared.config.get().metrics.listen)?;
+        gateway.status = Status::bind(None, metrics)?;
         gateway.tell_listeners();
         Ok(gateway)
-    }
-
-    /// The one that stands already is not bound again.
-    fn bind_status(&self, listen: Option<SocketAddr>) -> Result<Option<Arc<Status>>, StartError> {
-        let Some(address) = listen else {
-            return Ok(None);
-        };
-        match &self.status {
-            Some(status) if status.is_for(address) => Ok(Some(Arc::clone(status))),
-            _ => match Status::bind(address) {
-                Ok(status) => Ok(Some(Arc::new(status))),
-                Err(error) => Err(StartError::Listen { address, error }),
-            },
-        }
     }
 
     /// Those that stand already are not bound again.
@@ -218,9 +207,9 @@ impl Gateway {
             Some(log) => Some((log, log.open(&config.log)?)),
             None => None,
         };
-        let status = self.bind_status(config.metrics.listen)?;
+        let status = Status::bind(self.status.as_ref(), config.metrics.listen)?;
         if let Some(status) = &status {
-            status.start(&self.shared).map_err(StartError::Thread)?;
+            status.start(&self.shared)?;
         }
         let listeners = self.bind_all(&config.listen)?;
         for (_, listener) in &listeners {
@@ -285,7 +274,7 @@ impl Gateway {
             listener.reinforce().map_err(StartError::Thread)?;
         }
         if let Some(status) = &self.status {
-            status.start(&self.shared).map_err(StartError::Thread)?;
+            status.start(&self.shared)?;
         }
         let event = self.wait_for_the_end();
         self.shared

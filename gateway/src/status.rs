@@ -11,7 +11,7 @@ mod page;
 mod process;
 mod words;
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::Shared;
+use crate::error::StartError;
 use crate::figures::Figures;
 use crate::relays::View;
 use crate::status::history::{History, Sample};
@@ -52,19 +53,26 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    pub(crate) fn bind(configured: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(configured)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self {
-            configured,
+    /// The one for this address, if one is wanted; `standing` if that is it already.
+    pub(crate) fn bind(
+        standing: Option<&Arc<Self>>,
+        address: Option<SocketAddr>,
+    ) -> Result<Option<Arc<Self>>, StartError> {
+        let Some(address) = address else {
+            return Ok(None);
+        };
+        if let Some(standing) = standing.filter(|it| it.configured == address) {
+            return Ok(Some(Arc::clone(standing)));
+        }
+        let listener = TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| StartError::Listen { address, error })?;
+        Ok(Some(Arc::new(Self {
+            configured: address,
             listener: Arc::new(listener),
             is_started: AtomicBool::new(false),
             is_closing: Arc::default(),
-        })
-    }
-
-    pub(crate) fn is_for(&self, configured: SocketAddr) -> bool {
-        self.configured == configured
+        })))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -72,7 +80,7 @@ impl Status {
     }
 
     /// Starts its thread, if it has none.
-    pub(crate) fn start(&self, shared: &Arc<Shared>) -> io::Result<()> {
+    pub(crate) fn start(&self, shared: &Arc<Shared>) -> Result<(), StartError> {
         if self.is_started.swap(true, Relaxed) {
             return Ok(());
         }
@@ -90,7 +98,8 @@ impl Status {
             },
         };
         let builder = thread::Builder::new().name("status".to_owned());
-        builder.spawn(move || server.run()).map(drop)
+        let started = builder.spawn(move || server.run());
+        started.map(drop).map_err(StartError::Thread)
     }
 }
 
@@ -162,13 +171,8 @@ impl Server {
     fn accept(&mut self) {
         match self.listener.accept() {
             Ok((stream, peer)) => {
-                if !self
-                    .board
-                    .shared
-                    .config
-                    .get()
-                    .allows_watcher(self.configured, peer.ip())
-                {
+                let config = self.board.shared.config.get();
+                if !config.metrics.allows(self.configured, peer.ip()) {
                     return;
                 }
                 if self.connections.len() >= MOST_CONNECTIONS {
