@@ -46,6 +46,7 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, w
         Err(error) => error.is_told(),
     };
     if is_told {
+        watched.told();
         hang_up(client);
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Stage {
     pub(crate) destination: Option<Destination>,
     /// The destination's connection stands.
     pub(crate) address: Option<SocketAddr>,
+    /// It has been told why not, and is expected to go.
+    pub(crate) is_told: bool,
 }
 
 /// What a relay has delivered so far. A plain store into the relay's own memory after each turn: the figures on a status
@@ -47,6 +49,7 @@ impl Watched {
             user: None,
             destination: None,
             address: None,
+            is_told: false,
         };
         Self {
             start: Instant::now(),
@@ -60,7 +63,8 @@ impl Watched {
     }
 
     pub(crate) fn is_relay(&self) -> bool {
-        self.stage.lock().address.is_some()
+        let stage = self.stage.lock();
+        stage.address.is_some() && !stage.is_told
     }
 
     pub(crate) fn requested(&self, client: SocketAddr, user: Option<&str>, to: Destination) {
@@ -72,6 +76,10 @@ impl Watched {
 
     pub(crate) fn dialled(&self, address: SocketAddr) {
         self.stage.lock().address = Some(address);
+    }
+
+    pub(crate) fn told(&self) {
+        self.stage.lock().is_told = true;
     }
 }
 

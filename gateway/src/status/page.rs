@@ -231,13 +231,18 @@ fn row(f: &mut fmt::Formatter<'_>, client: &Watched) -> fmt::Result {
     let (stage, moved) = (client.stage(), client.octets.moved());
     let user = stage.user.as_deref().unwrap_or("–");
     write!(f, "<tr><td>{}<td>{}<td>", stage.client, Escaped(user))?;
-    match (stage.destination, stage.address) {
-        (None, _) => f.write_str("<span class=\"soft\">in its handshake</span>")?,
-        (Some(to), None) => write!(f, "{}<small>being connected</small>", Escaped(to))?,
-        (Some(to), Some(address)) if to.to_string() == address.to_string() => {
-            write!(f, "{}", Escaped(to))?;
-        }
-        (Some(to), Some(address)) => write!(f, "{}<small>{}</small>", Escaped(to), address.ip())?,
+    if let Some(to) = stage.destination {
+        write!(f, "{}", Escaped(to))?;
+    }
+    let small = match (stage.destination, stage.address) {
+        _ if stage.is_told => "being closed".to_owned(),
+        (None, _) => "in its handshake".to_owned(),
+        (Some(_), None) => "being connected".to_owned(),
+        (Some(to), Some(address)) if to.to_string() == address.to_string() => String::new(),
+        (Some(_), Some(address)) => address.ip().to_string(),
+    };
+    if !small.is_empty() {
+        write!(f, "<small>{small}</small>")?;
     }
     writeln!(
         f,

@@ -304,7 +304,10 @@ fn the_page_shows_who_is_there_and_runs_nothing_of_theirs() {
     assert_eq!(read(&mut failed, 2)[1], 0x04);
 
     let page = || curl(status, "/", &[]);
-    until("both", || page().contains("being connected"));
+    until("all three", || {
+        let page = page();
+        page.contains("being connected") && page.contains("being closed")
+    });
     let page = page();
     assert!(
         page.contains("\r\nContent-Security-Policy: default-src 'none'; "),
@@ -317,6 +320,7 @@ fn the_page_shows_who_is_there_and_runs_nothing_of_theirs() {
         "<td class=\"n\">1.50 kB<td class=\"n\">1.50 kB</tr>".to_owned(),
         format!("listening on {}<", gateway.address),
         "<dt>unknown name<dd>1".to_owned(),
+        "<td>&lt;img\\x20src=x\\x20onerror=alert(1)&gt;:80<small>being closed</small>".to_owned(),
     ] {
         assert!(page.contains(&shown), "{shown}: {page}");
     }
