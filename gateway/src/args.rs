@@ -2,18 +2,18 @@
 //! stands below it.
 //! Whether it makes sense is [`Config`]'s to say.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
-use crate::text::{Cidr, Endpoint, Span};
+use crate::log::{LogError, LogFormat, LogSettings};
+use crate::text::{Cidr, Endpoint, Level, Span};
 use crate::users::{Users, UsersError};
 
 /// SOCKS gateway between IPv4 and IPv6 (RFC 3089): clients of either family reach destinations of
@@ -92,13 +92,17 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Span>,
 
-    /// How much to log: off, error, warn, info (a line for each relay), debug or trace.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log: LevelFilter,
+    /// How much to log: off, error, warn, info (a line for each relay), debug or trace. [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<Level>,
 
     /// Log to the end of this file in place of standard error.
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+
+    /// How a line of the log looks. [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
 /// What the command line asks for.
@@ -139,40 +143,24 @@ pub enum ArgsError {
     /// The settings make no sense, or are not safe.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The log file cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// The password file cannot be read.
     #[error("cannot read --password-file {0}: {1}")]
     PasswordFile(PathBuf, io::Error),
     /// The password file says something else than users and passwords.
     #[error("--password-file {0}: {1}")]
     Users(PathBuf, UsersError),
-    /// The log file cannot be opened.
-    #[error("cannot open --log-file {0}: {1}")]
-    LogFile(PathBuf, io::Error),
 }
 
 impl Args {
-    /// How much to log.
-    #[must_use]
-    pub fn log_level(&self) -> LevelFilter {
-        self.log
-    }
-
-    /// Where to log, if not to standard error.
+    /// How to log, by the configuration file and what was typed.
     ///
     /// # Errors
-    /// If the file cannot be opened for appending.
-    pub fn open_log_file(&self) -> Result<Option<fs::File>, ArgsError> {
-        let Some(path) = &self.log_file else {
-            return Ok(None);
-        };
-        // Names of users and destinations are nobody else's business.
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(path);
-        file.map(Some)
-            .map_err(|error| ArgsError::LogFile(path.clone(), error))
+    /// If the configuration file is of no use.
+    pub fn log(&self) -> Result<LogSettings, ArgsError> {
+        Ok(self.file()?.log.settings())
     }
 
     /// What is to be done.
@@ -232,6 +220,11 @@ impl Args {
         limits.relays = self.max_relays.or(limits.relays);
         if self.password_file.is_some() {
             file.password_file.clone_from(&self.password_file);
+        }
+        file.log.level = self.log.or(file.log.level);
+        file.log.format = self.log_format.or(file.log.format);
+        if self.log_file.is_some() {
+            file.log.file.clone_from(&self.log_file);
         }
         Ok(file)
     }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::log::LogSettings;
+use crate::metrics::MetricsSettings;
 use crate::policy::Policy;
 use crate::users::Users;
 
@@ -37,6 +39,10 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long running relays may go on after the gateway was told to stop.
     pub drain_timeout: Duration,
+    /// For a process that logs with [`Log`](crate::Log).
+    pub log: LogSettings,
+    /// Where the gateway can be watched.
+    pub metrics: MetricsSettings,
 }
 
 impl Default for Settings {
@@ -53,6 +59,8 @@ impl Default for Settings {
             dial_timeout: Duration::from_secs(127),
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
+            log: LogSettings::default(),
+            metrics: MetricsSettings::default(),
         }
     }
 }
@@ -68,6 +76,8 @@ pub struct Config {
     pub(crate) dial_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) log: LogSettings,
+    pub(crate) metrics: MetricsSettings,
 }
 
 /// One listener to be.
@@ -97,6 +107,15 @@ pub enum ConfigError {
          --open-relay-for-anyone"
     )]
     Everybody(IpNet),
+    /// A listener for metrics that anybody can reach.
+    #[error(
+        "[metrics] listen {0} is not a loopback address, and anybody who reaches it could see who connects where: name \
+         those who may with allow-clients in [metrics]"
+    )]
+    OpenMetrics(SocketAddr),
+    /// A range of those who may watch that is the whole world.
+    #[error("[metrics] allow-clients {0} is the whole world")]
+    MetricsForEverybody(IpNet),
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
@@ -113,6 +132,7 @@ impl Config {
     /// If the settings make no sense or would serve anybody without saying so.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         check_listeners(&settings)?;
+        settings.metrics.check()?;
         for (name, limit) in [
             ("--handshake-timeout", Some(settings.handshake_timeout)),
             ("--dial-timeout", Some(settings.dial_timeout)),
@@ -138,8 +158,19 @@ impl Config {
             dial_timeout: settings.dial_timeout,
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
+            log: settings.log,
+            metrics: settings.metrics,
         })
     }
+}
+
+pub(crate) fn is_everybody(net: &&IpNet) -> bool {
+    net.prefix_len() == 0
+}
+
+/// Whether others than this host's own programs could connect.
+pub(crate) fn is_open(address: &&SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
@@ -153,18 +184,13 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
     }
-    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
     let Some(open) = settings.listen.iter().find(is_open) else {
         return Ok(());
     };
     if settings.allow_clients.is_empty() {
         return Err(ConfigError::OpenRelay(*open));
     }
-    match settings
-        .allow_clients
-        .iter()
-        .find(|net| net.prefix_len() == 0)
-    {
+    match settings.allow_clients.iter().find(is_everybody) {
         Some(everybody) => Err(ConfigError::Everybody(*everybody)),
         None => Ok(()),
     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use socks_wire::{Cmd, HandshakeError, Rep};
 
 use crate::dial::DialError;
+use crate::log::LogError;
 use crate::policy::Denial;
 use crate::resolve::ResolveError;
 
@@ -23,6 +24,9 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The log file cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Not even the first thread of a listener can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),

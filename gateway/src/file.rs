@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
-use crate::text::{Cidr, Endpoint, Span};
+use crate::log::{LogFormat, LogSettings};
+use crate::metrics::MetricsSettings;
+use crate::text::{Cidr, Endpoint, Level, Span};
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -22,6 +24,8 @@ pub(crate) struct File {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
+    pub(crate) log: Log,
+    pub(crate) metrics: Metrics,
 }
 
 /// `[limits]`
@@ -33,6 +37,23 @@ pub(crate) struct Limits {
     pub(crate) dial: Option<Span>,
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Log {
+    pub(crate) level: Option<Level>,
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) format: Option<LogFormat>,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Metrics {
+    pub(crate) listen: Option<Endpoint>,
+    pub(crate) allow_clients: Vec<Cidr>,
 }
 
 /// Why a configuration file is of no use.
@@ -56,6 +77,7 @@ impl File {
             .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
+        file.log.file = file.log.file.map(|path| folder.join(path));
         Ok(file)
     }
 
@@ -82,6 +104,8 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            log: self.log.settings(),
+            metrics: self.metrics.settings(),
             ..default
         }
     }
@@ -93,7 +117,29 @@ impl File {
         limits.handshake = Some(Span(settings.handshake_timeout));
         limits.dial = Some(Span(settings.dial_timeout));
         limits.drain = Some(Span(settings.drain_timeout));
+        self.log.level = Some(Level(settings.log.level));
+        self.log.format = Some(settings.log.format);
         self
+    }
+}
+
+impl Metrics {
+    fn settings(&self) -> MetricsSettings {
+        MetricsSettings {
+            listen: self.listen.map(|Endpoint(address)| address),
+            allow_clients: self.allow_clients.iter().map(|&Cidr(net)| net).collect(),
+        }
+    }
+}
+
+impl Log {
+    pub(crate) fn settings(&self) -> LogSettings {
+        let default = LogSettings::default();
+        LogSettings {
+            level: self.level.map_or(default.level, |Level(level)| level),
+            file: self.file.clone(),
+            format: self.format.unwrap_or(default.format),
+        }
     }
 }
 
@@ -121,6 +167,8 @@ mod tests {
             "idle = \"90s\"",
             "dial = \"127s\"",
             "drain = \"30s\"",
+            "level = \"info\"",
+            "format = \"text\"",
         ] {
             assert!(printed.contains(line), "{printed}");
         }
@@ -144,6 +192,8 @@ mod tests {
                 "not an address or a range",
             ),
             ("[limits]\nrelays = -1", "line 2, column 10", "-1"),
+            ("[log]\nlevel = \"loud\"", "line 2, column 9", "not a level"),
+            ("[log]\nformat = \"xml\"", "line 2, column 10", "`text`"),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err().to_string();
             assert!(

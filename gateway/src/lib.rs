@@ -21,6 +21,7 @@
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
 //! is shared between clients but the pools of buffers and pipes and the table of who is there.
+//! `figures` and `watched` are what `status` shows of it, in a thread of its own.
 
 #![deny(unsafe_code)]
 
@@ -29,11 +30,14 @@ mod config;
 mod dial;
 mod direction;
 mod error;
+mod figures;
 mod file;
 mod handshake;
 mod listener;
 mod live;
+mod log;
 mod lookup;
+mod metrics;
 mod own;
 mod pipes;
 mod policy;
@@ -43,14 +47,17 @@ mod relays;
 mod resolve;
 mod serve;
 mod shutdown;
+mod status;
 mod sys;
 mod text;
 mod users;
 mod wait;
+mod watched;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,16 +68,20 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::log::{Log, LogError, LogFormat, LogSettings};
+pub use crate::metrics::MetricsSettings;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
+use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::live::Live;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
 use crate::shutdown::{Event, Events};
+use crate::status::Status;
 
 /// What the threads of one gateway share.
 #[derive(Debug)]
@@ -80,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
     pub(crate) events: Events,
+    pub(crate) figures: Figures,
 }
 
 /// A gateway whose listeners stand; clients are served once it runs.
@@ -88,6 +100,8 @@ pub struct Gateway {
     listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
     reread: Option<Box<Reread>>,
+    log: Option<Log>,
+    status: Option<Arc<Status>>,
 }
 
 /// Where a new configuration comes from, or why there is none.
@@ -102,7 +116,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
 
-/// Descriptors left for what is no relay: listeners, log, resolver, pipes.
+/// Descriptors left for what is no relay: listeners, log, resolver, pipes, those who watch.
 const SPARE_DESCRIPTORS: u64 = 64;
 
 impl Gateway {
@@ -113,21 +127,26 @@ impl Gateway {
     /// missing, on a host without IPv6.
     pub fn bind(config: Config) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
-        let listen = config.listen.clone();
+        let (listen, metrics) = (config.listen.clone(), config.metrics.listen);
         let shared = Arc::new(Shared {
             relays: Arc::new(Relays::new(most_relays(&config))),
             config: Live::new(config),
             pools: Pools::default(),
             own: OwnAddresses::default(),
             events: sender,
+            figures: Figures::default(),
         });
         let mut gateway = Self {
             shared,
             listeners: Vec::new(),
             events,
             reread: None,
+            log: None,
+            status: None,
         };
         gateway.listeners = gateway.bind_all(&listen)?;
+        gateway.status = Status::bind(None, metrics)?;
+        gateway.tell_listeners();
         Ok(gateway)
     }
 
@@ -160,18 +179,38 @@ impl Gateway {
         self.reread = Some(Box::new(reread));
     }
 
+    /// The log follows the configuration from now on, and its file is opened anew on SIGHUP.
+    pub fn log_with(&mut self, log: Log) {
+        self.log = Some(log);
+    }
+
     /// All of the new configuration, or nothing of it. Running relays go on as they began.
     fn reload(&mut self) {
         let Some(reread) = &self.reread else { return };
         let replaced =
             reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
         match replaced {
-            Ok(()) => tracing::info!("reloaded"),
-            Err(why) => tracing::error!("not reloaded, and nothing has changed: {why}"),
+            Ok(()) => {
+                self.shared.figures.reloads.add("replaced");
+                tracing::info!("reloaded");
+            }
+            Err(why) => {
+                self.shared.figures.reloads.add("refused");
+                self.log.iter().for_each(Log::reopen);
+                tracing::error!("not reloaded, and nothing has changed: {why}");
+            }
         }
     }
 
     fn replace(&mut self, config: Config) -> Result<(), StartError> {
+        let log = match &self.log {
+            Some(log) => Some((log, log.open(&config.log)?)),
+            None => None,
+        };
+        let status = Status::bind(self.status.as_ref(), config.metrics.listen)?;
+        if let Some(status) = &status {
+            status.start(&self.shared)?;
+        }
         let listeners = self.bind_all(&config.listen)?;
         for (_, listener) in &listeners {
             if let Err(error) = listener.reinforce() {
@@ -182,8 +221,17 @@ impl Gateway {
         self.shared.relays.set_most(most_relays(&config));
         self.shared.config.replace(config);
         self.close_but(&self.listeners, &listeners);
+        if let Some((log, opened)) = log {
+            log.switch(opened);
+        }
         self.listeners = listeners;
+        self.status = status;
+        self.tell_listeners();
         Ok(())
+    }
+
+    fn tell_listeners(&self) {
+        *self.shared.figures.listeners.write() = self.local_addrs();
     }
 
     /// Closes those of `some` that are not among `others`.
@@ -204,6 +252,12 @@ impl Gateway {
             .collect()
     }
 
+    /// Where it can be watched, with the true port.
+    #[must_use]
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status.as_ref().map(|status| status.address())
+    }
+
     /// A handle that stops this gateway.
     #[must_use]
     pub fn shutdown(&self) -> Shutdown {
@@ -219,7 +273,14 @@ impl Gateway {
         for (_, listener) in &self.listeners {
             listener.reinforce().map_err(StartError::Thread)?;
         }
+        if let Some(status) = &self.status {
+            status.start(&self.shared)?;
+        }
         let event = self.wait_for_the_end();
+        self.shared
+            .figures
+            .is_draining
+            .store(true, Ordering::Relaxed);
         for (_, listener) in &self.listeners {
             listener.close();
         }

@@ -99,6 +99,7 @@ impl Listener {
         let started = sys::spawn(STACK_OCTETS, move || listener.work());
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
+            self.shared.figures.pauses.add("threads");
             if !self.is_short_of_threads.swap(true, Ordering::Relaxed) {
                 tracing::warn!(listener = %self.address, %error, "no thread for the next client");
             }
@@ -118,7 +119,7 @@ impl Listener {
     /// One thread's life: counted as idle when it begins.
     fn work(self: Arc<Self>) {
         while let Some((client, peer)) = self.accept() {
-            let Some(client) = self.shared.relays.admit(client) else {
+            let Some(client) = self.shared.relays.admit(client, peer) else {
                 return;
             };
             if self.idle.fetch_sub(1, Ordering::AcqRel) == 1 && self.reinforce().is_err() {
@@ -126,7 +127,8 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
+            let story =
+                AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer, client.watched()));
             catch_unwind(story).ok();
             drop(client);
             if !self.may_stay() {
@@ -183,6 +185,7 @@ impl Listener {
         if !self.is_starved.swap(true, Ordering::Relaxed) {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
+        self.shared.figures.pauses.add("descriptors");
         self.shared.pools.close_spare_pipes();
         thread::sleep(PAUSE);
     }

@@ -1,21 +1,17 @@
 //! `socks6-gateway`: parse, validate, run, exit code.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::panic;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, StartError, Task, raise_descriptor_limit};
-use tracing::level_filters::LevelFilter;
+use gateway::{Args, ArgsError, Config, Gateway, Log, StartError, Task, raise_descriptor_limit};
 
 fn main() -> ExitCode {
     let args = Args::parse(); // prints and exits with 2 by itself
     let (text, code) = match prepare(&args) {
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some(config)) => match run(config, args) {
+        Ok(Some((config, log))) => match run(config, log, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
@@ -26,11 +22,12 @@ fn main() -> ExitCode {
 }
 
 /// `None` if there is nothing more to do.
-fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
+fn prepare(args: &Args) -> Result<Option<(Config, Log)>, ArgsError> {
     match args.task() {
         Task::Run => {
-            start_log(args.log_level(), args.open_log_file()?);
-            args.config().map(Some)
+            // First: there may be something to be said of the rest.
+            let log = Log::start(&args.log()?)?;
+            Ok(Some((args.config()?, log)))
         }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {
@@ -42,9 +39,10 @@ fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
     }
 }
 
-fn run(config: Config, args: Args) -> Result<(), StartError> {
+fn run(config: Config, log: Log, args: Args) -> Result<(), StartError> {
     raise_descriptor_limit();
     let mut gateway = Gateway::bind(config)?;
+    gateway.log_with(log);
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()
@@ -55,25 +53,10 @@ fn run(config: Config, args: Args) -> Result<(), StartError> {
         // A gateway works as well for somebody who has closed its standard output.
         writeln!(stdout, "listening on {address}").ok();
     }
+    if let Some(address) = gateway.status_addr() {
+        writeln!(stdout, "status on http://{address}/").ok();
+    }
     stdout.flush().ok();
     drop(stdout);
     gateway.run()
-}
-
-fn start_log(level: LevelFilter, file: Option<File>) {
-    let log = tracing_subscriber::fmt()
-        // A log that cannot be written to is no reason to end, and there is nowhere to say so.
-        .log_internal_errors(false)
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(false);
-    match file {
-        Some(file) => log.with_writer(Arc::new(file)).init(),
-        None => log.with_writer(io::stderr).init(),
-    }
-    // One line for a panic too, where the other lines are.
-    panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map(tracing::field::display);
-        tracing::error!(at, "panic: {}", panic.payload_as_str().unwrap_or("no text"));
-    }));
 }

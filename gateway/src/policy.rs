@@ -83,7 +83,7 @@ impl Policy {
     }
 }
 
-fn covers(nets: &[IpNet], address: IpAddr) -> bool {
+pub(crate) fn covers(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 

@@ -23,6 +23,7 @@ use crate::direction::{Broke, Direction};
 use crate::pipes::Pools;
 use crate::sys;
 use crate::wait::poll_until;
+use crate::watched::{Moved, Octets};
 
 /// After this long without an octet a direction's buffer or pipe goes back.
 const QUIET: Duration = Duration::from_millis(200);
@@ -61,18 +62,32 @@ pub(crate) enum End {
     Idle,
 }
 
+impl End {
+    /// One word for the log.
+    pub(crate) fn word(self) -> &'static str {
+        const RESET: [Errno; 2] = [Errno::CONNRESET, Errno::PIPE];
+        match self {
+            Self::Orderly => "orderly",
+            Self::Idle => "idle-limit",
+            Self::Broken(Side::Client, errno) if RESET.contains(&errno) => "client-reset",
+            Self::Broken(Side::Client, Errno::TIMEDOUT) => "client-timed-out",
+            Self::Broken(Side::Client, _) => "client-errno",
+            Self::Broken(Side::Destination, errno) if RESET.contains(&errno) => "destination-reset",
+            Self::Broken(Side::Destination, Errno::TIMEDOUT) => "destination-timed-out",
+            Self::Broken(Side::Destination, _) => "destination-errno",
+        }
+    }
+}
+
+/// The word, with the number of an errno that has no word.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (side, errno) = match *self {
-            Self::Orderly => return f.write_str("orderly"),
-            Self::Idle => return f.write_str("idle-limit"),
-            Self::Broken(Side::Client, errno) => ("client", errno),
-            Self::Broken(Side::Destination, errno) => ("destination", errno),
-        };
-        match errno {
-            Errno::CONNRESET | Errno::PIPE => write!(f, "{side}-reset"),
-            Errno::TIMEDOUT => write!(f, "{side}-timed-out"),
-            other => write!(f, "{side}-errno-{}", other.raw_os_error()),
+        f.write_str(self.word())?;
+        match self {
+            Self::Broken(_, errno) if self.word().ends_with("errno") => {
+                write!(f, "-{}", errno.raw_os_error())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -93,11 +108,13 @@ pub(crate) fn relay(
     early: &[u8],
     pools: &Pools,
     idle_limit: Option<Duration>,
+    octets: &Octets,
 ) -> Carried {
     let now = Instant::now();
     let mut relay = Relay {
         to_destination: Direction::new(client, destination, pools, now),
         to_client: Direction::new(destination, client, pools, now),
+        octets,
         broken: None,
         is_kept_alive: false,
     };
@@ -116,6 +133,7 @@ pub(crate) fn relay(
 struct Relay<'a> {
     to_destination: Direction<'a>,
     to_client: Direction<'a>,
+    octets: &'a Octets,
     /// The first break, and the moment at which whatever is still to be flushed is given up.
     broken: Option<(Side, Errno, Instant)>,
     is_kept_alive: bool,
@@ -191,6 +209,10 @@ impl<'a> Relay<'a> {
             Side::Client => self.to_destination.pump(now),
             Side::Destination => self.to_client.pump(now),
         };
+        self.octets.set(Moved {
+            to_destination: self.to_destination.octets(),
+            to_client: self.to_client.octets(),
+        });
         match pumped {
             Ok(()) => {}
             Err(Broke::Source(errno)) => self.break_off(from, errno, now),
@@ -291,7 +313,14 @@ mod tests {
             let pools = Arc::clone(&pools);
             move || {
                 let (client, destination) = (client_inside.as_fd(), destination_inside.as_fd());
-                relay(client, destination, b"early", &pools, None)
+                relay(
+                    client,
+                    destination,
+                    b"early",
+                    &pools,
+                    None,
+                    &Octets::default(),
+                )
             }
         });
         let mut early = [0; 5];

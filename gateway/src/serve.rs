@@ -16,6 +16,7 @@ use crate::lookup::{address_of, allowed_addresses, name_at};
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
 use crate::resolve::interleave;
+use crate::watched::Watched;
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +29,8 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
-pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
-    let mut record = Record::new(peer);
+pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, watched: &Watched) {
+    let mut record = Record::new(peer, &shared.figures, watched);
     let config = shared.config.get();
     let outcome = if config.policy.allows_client(peer.ip()) {
         story(shared, &config, client, &mut record)
@@ -37,6 +38,7 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
         // Without a word: a stranger could otherwise hold a thread for the handshake's time.
         Err(ServeError::Client)
     };
+    shared.figures.note(&outcome);
     record.log(&outcome);
     let is_told = match outcome {
         Ok(Served::Relayed(_)) => false,
@@ -44,6 +46,7 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
         Err(error) => error.is_told(),
     };
     if is_told {
+        watched.told();
         hang_up(client);
     }
 }
@@ -52,7 +55,7 @@ fn story(
     shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
-    record: &mut Record,
+    record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
     let deadline = within(config.handshake_timeout);
     let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
@@ -101,6 +104,7 @@ fn story(
         &negotiated.early,
         &shared.pools,
         config.idle_timeout,
+        record.octets(),
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
@@ -123,7 +127,7 @@ fn find(
     config: &Config,
     client: BorrowedFd<'_>,
     request: &ServerRequest,
-    record: &mut Record,
+    record: &mut Record<'_>,
 ) -> Result<Found, ServeError> {
     let destination = &request.destination;
     match (request.cmd, request.version) {
@@ -149,7 +153,7 @@ fn connect(
     config: &Config,
     client: BorrowedFd<'_>,
     destination: &Destination,
-    record: &mut Record,
+    record: &mut Record<'_>,
 ) -> Result<Dialled, ServeError> {
     let addresses = allowed_addresses(shared, &config.policy, destination)?;
     let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
 
 /// A time: `500ms`, `10s`, `2m`, `1h`; seconds if there is no unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -22,6 +23,11 @@ pub(crate) struct Cidr(pub(crate) IpNet);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Endpoint(pub(crate) SocketAddr);
+
+/// How much to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Level(pub(crate) LevelFilter);
 
 impl FromStr for Span {
     type Err = String;
@@ -92,6 +98,22 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_not_one| {
+            format!("\"{text}\" is not a level: off, error, warn, info, debug or trace")
+        })
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// serde's side of a value that is written as text.
 macro_rules! as_text {
     ($($name:ty)*) => {
@@ -111,7 +133,7 @@ macro_rules! as_text {
     };
 }
 
-as_text!(Span Cidr Endpoint);
+as_text!(Span Cidr Endpoint Level);
 
 #[cfg(test)]
 mod tests {

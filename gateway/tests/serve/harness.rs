@@ -14,6 +14,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A gateway in this process, which ends with this value.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where it can be watched.
+    pub(crate) status: Option<SocketAddr>,
     pub(crate) shutdown: Shutdown,
     thread: Option<JoinHandle<Result<(), StartError>>>,
 }
@@ -34,6 +36,7 @@ impl Running {
         let gateway = Gateway::bind(Config::new(settings).unwrap()).unwrap();
         Self {
             address: gateway.local_addrs()[0],
+            status: gateway.status_addr(),
             shutdown: gateway.shutdown(),
             thread: Some(thread::spawn(move || gateway.run())),
         }
