@@ -22,6 +22,8 @@ pub struct Settings {
     pub allow_clients: Vec<IpNet>,
     /// Destinations allowed although they are denied by default, such as loopback.
     pub allow_destinations: Vec<IpNet>,
+    /// Load balancers: what they connect begins with a PROXY header, whose source is then the client.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -45,6 +47,7 @@ impl Default for Settings {
             listen: Vec::new(),
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -91,6 +94,18 @@ pub enum ConfigError {
          --open-relay-for-anyone"
     )]
     OpenRelay(SocketAddr),
+    /// Balancers on which nobody has set bounds.
+    #[error(
+        "whoever connects through the balancers of proxy-protocol-from could use this gateway: name the clients with \
+         --allow-client, or ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    OpenBalancer,
+    /// A range of balancers that is the whole world: anybody could say to be any client.
+    #[error(
+        "proxy-protocol-from {0} is the whole world, and would believe anybody to be any client: name the balancers, or \
+         ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    BelievesEverybody(IpNet),
     /// A range of clients that is the whole world.
     #[error(
         "--allow-client {0} is the whole world: ask for a password with --password-file, or say \
@@ -128,6 +143,7 @@ impl Config {
         let policy = Policy {
             allow_clients: settings.allow_clients,
             allow_destinations: settings.allow_destinations,
+            proxy_protocol_from: settings.proxy_protocol_from,
         };
         Ok(Self {
             listen: listeners(&settings.listen),
@@ -153,21 +169,27 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
     }
-    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    let Some(open) = settings.listen.iter().find(is_open) else {
-        return Ok(());
+    let everybody = |nets: &[IpNet]| nets.iter().find(|net| net.prefix_len() == 0).copied();
+    if let Some(net) = everybody(&settings.proxy_protocol_from) {
+        return Err(ConfigError::BelievesEverybody(net));
+    }
+    // A balancer on this host brings clients of the whole world to a listener on loopback.
+    let open = match settings.listen.iter().find(|address| !is_loopback(address)) {
+        Some(open) => ConfigError::OpenRelay(*open),
+        None if settings.proxy_protocol_from.is_empty() => return Ok(()),
+        None => ConfigError::OpenBalancer,
     };
     if settings.allow_clients.is_empty() {
-        return Err(ConfigError::OpenRelay(*open));
+        return Err(open);
     }
-    match settings
-        .allow_clients
-        .iter()
-        .find(|net| net.prefix_len() == 0)
-    {
-        Some(everybody) => Err(ConfigError::Everybody(*everybody)),
+    match everybody(&settings.allow_clients) {
+        Some(everybody) => Err(ConfigError::Everybody(everybody)),
         None => Ok(()),
     }
+}
+
+fn is_loopback(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn listeners(addresses: &[SocketAddr]) -> Vec<Listen> {
@@ -298,6 +320,29 @@ mod tests {
                 .is_ok()
             );
         }
+    }
+
+    /// Neither the loopback listener nor the range of clients says who comes through a balancer.
+    #[test]
+    fn a_balancer_opens_nothing_by_accident() {
+        let behind = |from: &str, clients: &[&str], open| {
+            Config::new(Settings {
+                proxy_protocol_from: nets(&[from]),
+                allow_clients: nets(clients),
+                open_relay_for_anyone: open,
+                ..listening(&["127.0.0.1:1080"])
+            })
+        };
+        let error = behind("127.0.0.1/32", &[], false).unwrap_err();
+        assert_eq!(error, ConfigError::OpenBalancer);
+        let error = behind("::/0", &["192.0.2.0/24"], false).unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::BelievesEverybody("::/0".parse().unwrap())
+        );
+        assert!(behind("127.0.0.1/32", &["0.0.0.0/0"], false).is_err());
+        assert!(behind("127.0.0.1/32", &["192.0.2.0/24"], false).is_ok());
+        assert!(behind("::/0", &[], true).is_ok());
     }
 
     #[test]

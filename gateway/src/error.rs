@@ -9,6 +9,7 @@ use socks_wire::{Cmd, HandshakeError, Rep};
 
 use crate::dial::DialError;
 use crate::policy::Denial;
+use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
 
 /// Why the gateway does not start, or stops.
@@ -41,6 +42,8 @@ pub(crate) enum ServeError {
     HandshakeDeadline,
     #[error("client has gone away")]
     ClientGone,
+    #[error("{0}")]
+    Proxy(ProxyError),
     #[error("{0} is not supported")]
     Command(Cmd),
     #[error("RESOLVE_PTR of what is no address")]
@@ -64,7 +67,11 @@ impl ServeError {
     /// What the client is told; `None` if it is not listening, or has been told by the handshake.
     pub(crate) fn rep(&self) -> Option<Rep> {
         match self {
-            Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
+            Self::Handshake(_)
+            | Self::HandshakeDeadline
+            | Self::ClientGone
+            | Self::Proxy(_)
+            | Self::Client => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
@@ -102,6 +109,7 @@ impl ServeError {
             Self::Handshake(_) => "handshake-failed",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
+            Self::Proxy(_) => "bad-proxy-header",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::Denied(..) => "destination-not-allowed",

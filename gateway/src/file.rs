@@ -19,6 +19,7 @@ pub(crate) struct File {
     pub(crate) listen: Vec<Endpoint>,
     pub(crate) allow_clients: Vec<Cidr>,
     pub(crate) allow_destinations: Vec<Cidr>,
+    pub(crate) proxy_protocol_from: Vec<Cidr>,
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
@@ -63,6 +64,7 @@ impl File {
     pub(crate) fn settings(&self) -> Settings {
         let default = Settings::default();
         let limits = &self.limits;
+        let nets = |list: &[Cidr]| list.iter().map(|&Cidr(net)| net).collect();
         let of = |span: Option<Span>, default| span.map_or(default, |Span(time)| time);
         Settings {
             listen: self
@@ -70,12 +72,9 @@ impl File {
                 .iter()
                 .map(|&Endpoint(address)| address)
                 .collect(),
-            allow_clients: self.allow_clients.iter().map(|&Cidr(net)| net).collect(),
-            allow_destinations: self
-                .allow_destinations
-                .iter()
-                .map(|&Cidr(net)| net)
-                .collect(),
+            allow_clients: nets(&self.allow_clients),
+            allow_destinations: nets(&self.allow_destinations),
+            proxy_protocol_from: nets(&self.proxy_protocol_from),
             open_relay_for_anyone: self.open_relay_for_anyone,
             max_relays: limits.relays,
             handshake_timeout: of(limits.handshake, default.handshake_timeout),

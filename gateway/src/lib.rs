@@ -37,6 +37,7 @@ mod lookup;
 mod own;
 mod pipes;
 mod policy;
+mod proxy;
 mod record;
 mod relay;
 mod relays;

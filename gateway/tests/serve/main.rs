@@ -8,6 +8,7 @@
     reason = "a test's helpers fail by panicking, like the tests themselves"
 )]
 
+mod balancers;
 mod binary;
 mod dialling;
 mod early;
