@@ -4,6 +4,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
+use crate::inherited::InheritedError;
 use crate::text::{Cidr, Endpoint, Span};
 use crate::users::{Users, UsersError};
 
@@ -99,6 +101,10 @@ pub struct Args {
     /// Log to the end of this file in place of standard error.
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+
+    /// Listeners that a service manager has passed.
+    #[arg(skip)]
+    given: Vec<SocketAddr>,
 }
 
 /// What the command line asks for.
@@ -133,6 +139,9 @@ Exit status: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 if the options are
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgsError {
+    /// What a service manager has passed is of no use.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// The configuration file is of no use.
     #[error(transparent)]
     File(#[from] FileError),
@@ -185,6 +194,11 @@ impl Args {
         }
     }
 
+    /// From now on it is to listen here too.
+    pub fn listen_too(&mut self, given: Vec<SocketAddr>) {
+        self.given = given;
+    }
+
     /// Reads the configuration file and the password file, and finds out whether all of it makes sense. Called again it
     /// reads them again.
     ///
@@ -196,10 +210,13 @@ impl Args {
             Some(path) => read_users(self.user.as_deref(), path)?,
             None => Users::default(),
         };
-        Ok(Config::new(Settings {
-            users,
-            ..file.settings()
-        })?)
+        let mut settings = file.settings();
+        for given in &self.given {
+            if !settings.listen.contains(given) {
+                settings.listen.push(*given);
+            }
+        }
+        Ok(Config::new(Settings { users, ..settings })?)
     }
 
     /// What is in force, as the text of a configuration file.

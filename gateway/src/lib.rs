@@ -31,9 +31,11 @@ mod direction;
 mod error;
 mod file;
 mod handshake;
+mod inherited;
 mod listener;
 mod live;
 mod lookup;
+mod manager;
 mod own;
 mod pipes;
 mod policy;
@@ -62,6 +64,8 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::inherited::{Inherited, InheritedError};
+pub use crate::manager::Manager;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
@@ -88,6 +92,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
+    manager: Manager,
     reread: Option<Box<Reread>>,
 }
 
@@ -113,6 +118,14 @@ impl Gateway {
     /// If one of them cannot be had. One that is there by default and not by configuration may be
     /// missing, on a host without IPv6.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::adopt(config, Inherited::default())
+    }
+
+    /// The same, with sockets that are bound already in place of those of the same address.
+    ///
+    /// # Errors
+    /// As [`Gateway::bind`].
+    pub fn adopt(config: Config, inherited: Inherited) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
         let listen = config.listen.clone();
         let shared = Arc::new(Shared {
@@ -126,21 +139,31 @@ impl Gateway {
             shared,
             listeners: Vec::new(),
             events,
+            manager: Manager::default(),
             reread: None,
         };
-        gateway.listeners = gateway.bind_all(&listen)?;
+        gateway.listeners = gateway.bind_all(&listen, inherited)?;
         Ok(gateway)
     }
 
     /// Those that stand already are not bound again.
-    fn bind_all(&self, listen: &[Listen]) -> Result<Vec<(Listen, Arc<Listener>)>, StartError> {
+    fn bind_all(
+        &self,
+        listen: &[Listen],
+        mut inherited: Inherited,
+    ) -> Result<Vec<(Listen, Arc<Listener>)>, StartError> {
         let mut listeners = Vec::new();
         for &listen in listen {
             if let Some((_, known)) = self.listeners.iter().find(|(known, _)| *known == listen) {
                 listeners.push((listen, Arc::clone(known)));
                 continue;
             }
-            match Listener::bind(Arc::clone(&self.shared), listen) {
+            let shared = Arc::clone(&self.shared);
+            let listener = match inherited.take(listen.address) {
+                Some((passed, is_shared)) => Listener::adopt(shared, passed, is_shared),
+                None => Listener::bind(shared, listen),
+            };
+            match listener {
                 Ok(listener) => listeners.push((listen, Arc::new(listener))),
                 Err(error) if listen.is_optional && is_without_family(&error) => {
                     tracing::info!(address = %listen.address, %error, "not listening there");
@@ -156,6 +179,11 @@ impl Gateway {
         Ok(listeners)
     }
 
+    /// Tells a service manager how it fares, from [`Gateway::run`].
+    pub fn report_to(&mut self, manager: Manager) {
+        self.manager = manager;
+    }
+
     /// On SIGHUP ([`Shutdown::on_signals`]) the configuration is replaced by what `reread` gives.
     pub fn reload_with(&mut self, reread: impl Fn() -> Result<Config, String> + Send + 'static) {
         self.reread = Some(Box::new(reread));
@@ -164,16 +192,24 @@ impl Gateway {
     /// All of the new configuration, or nothing of it. Running relays go on as they began.
     fn reload(&mut self) {
         let Some(reread) = &self.reread else { return };
+        self.manager.reloading();
         let replaced =
             reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
         match replaced {
-            Ok(()) => tracing::info!("reloaded"),
-            Err(why) => tracing::error!("not reloaded, and nothing has changed: {why}"),
+            Ok(()) => {
+                tracing::info!("reloaded");
+                self.manager.ready("reloaded");
+            }
+            Err(why) => {
+                tracing::error!("not reloaded, and nothing has changed: {why}");
+                self.manager
+                    .ready(&format!("not reloaded, and nothing has changed: {why}"));
+            }
         }
     }
 
     fn replace(&mut self, config: Config) -> Result<(), StartError> {
-        let listeners = self.bind_all(&config.listen)?;
+        let listeners = self.bind_all(&config.listen, Inherited::default())?;
         for (_, listener) in &listeners {
             if let Err(error) = listener.reinforce() {
                 self.close_but(&listeners, &self.listeners);
@@ -220,14 +256,16 @@ impl Gateway {
         for (_, listener) in &self.listeners {
             listener.reinforce().map_err(StartError::Thread)?;
         }
+        self.manager.ready("serving");
         let event = self.wait_for_the_end();
+        self.manager.stopping();
         for (_, listener) in &self.listeners {
             listener.close();
         }
-        self.shared.relays.close();
         if event == Event::Drain {
             self.drain();
         }
+        self.shared.relays.close();
         self.cut();
         Ok(())
     }
@@ -235,12 +273,7 @@ impl Gateway {
     fn wait_for_the_end(&mut self) -> Event {
         let mut is_short_of_threads = false;
         loop {
-            let event = if is_short_of_threads {
-                self.events.recv_timeout(THREAD_RETRY)
-            } else {
-                self.events.recv().map_err(RecvTimeoutError::from)
-            };
-            match event {
+            match self.next_event(is_short_of_threads.then_some(THREAD_RETRY)) {
                 Ok(Event::ShortOfThreads) => is_short_of_threads = true,
                 Ok(Event::Reload) => self.reload(),
                 Ok(event @ (Event::Drain | Event::Cut)) => return event,
@@ -256,15 +289,44 @@ impl Gateway {
         }
     }
 
-    fn drain(&self) {
-        let relays = &self.shared.relays;
-        tracing::info!(relays = relays.count(), "draining");
+    /// The next event, or a timeout; a service manager hears meanwhile that this thread is alive.
+    fn next_event(&mut self, within: Option<Duration>) -> Result<Event, RecvTimeoutError> {
+        let end = within.and_then(|within| Instant::now().checked_add(within));
+        loop {
+            let relays = &self.shared.relays;
+            let alive = self.manager.alive(|| format!("{} relays", relays.count()));
+            let event = match [end, alive].into_iter().flatten().min() {
+                None => self.events.recv().map_err(RecvTimeoutError::from),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    self.events.recv_timeout(left)
+                }
+            };
+            let is_over = end.is_some_and(|end| Instant::now() >= end);
+            if is_over || event != Err(RecvTimeoutError::Timeout) {
+                return event;
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        tracing::info!(relays = self.shared.relays.count(), "draining");
         let (start, limit) = (Instant::now(), self.shared.config.get().drain_timeout);
-        while relays.count() > 0 && start.elapsed() < limit {
-            if self.events.recv_timeout(DRAIN_POLL) == Ok(Event::Cut) {
+        while self.is_busy() && start.elapsed() < limit {
+            if self.next_event(Some(DRAIN_POLL)) == Ok(Event::Cut) {
                 break;
             }
         }
+    }
+
+    /// Whether a client is being served, or may yet be.
+    fn is_busy(&self) -> bool {
+        // In this order: a client is counted as served before its thread is no longer waiting.
+        let is_waiting = self
+            .listeners
+            .iter()
+            .any(|(_, listener)| listener.is_waiting());
+        is_waiting || self.shared.relays.count() > 0
     }
 
     fn cut(&self) {

@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, StartError, Task, raise_descriptor_limit};
+use gateway::{
+    Args, ArgsError, Config, Gateway, Inherited, Manager, StartError, Task, raise_descriptor_limit,
+};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
-    let args = Args::parse(); // prints and exits with 2 by itself
-    let (text, code) = match prepare(&args) {
+    let mut args = Args::parse(); // prints and exits with 2 by itself
+    let (text, code) = match prepare(&mut args) {
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some(config)) => match run(config, args) {
+        Ok(Some((config, inherited))) => match run(config, inherited, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
@@ -26,11 +28,14 @@ fn main() -> ExitCode {
 }
 
 /// `None` if there is nothing more to do.
-fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
+fn prepare(args: &mut Args) -> Result<Option<(Config, Inherited)>, ArgsError> {
     match args.task() {
         Task::Run => {
+            // First of all, as long as no other descriptor can be mistaken for one of them.
+            let inherited = Inherited::from_environment()?;
+            args.listen_too(inherited.addresses());
             start_log(args.log_level(), args.open_log_file()?);
-            args.config().map(Some)
+            Ok(Some((args.config()?, inherited)))
         }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {
@@ -42,9 +47,10 @@ fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
     }
 }
 
-fn run(config: Config, args: Args) -> Result<(), StartError> {
+fn run(config: Config, inherited: Inherited, args: Args) -> Result<(), StartError> {
     raise_descriptor_limit();
-    let mut gateway = Gateway::bind(config)?;
+    let mut gateway = Gateway::adopt(config, inherited)?;
+    gateway.report_to(Manager::from_environment());
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()

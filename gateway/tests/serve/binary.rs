@@ -34,6 +34,11 @@ impl Binary {
     pub(crate) fn start_by(script: &str, binary: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", binary]);
+        Self::start_command(command, arguments)
+    }
+
+    /// By a command that takes these arguments besides its own, and becomes the gateway.
+    pub(crate) fn start_command(mut command: Command, arguments: &[&str]) -> Self {
         if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
             command.args(["--listen", "127.0.0.1:0"]);
         }

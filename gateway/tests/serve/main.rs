@@ -16,6 +16,7 @@ mod handshake;
 mod harness;
 mod limits;
 mod lookup;
+mod managed;
 mod relaying;
 mod reloading;
 mod stopping;
