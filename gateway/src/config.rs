@@ -39,6 +39,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long running relays may go on after the gateway was told to stop.
     pub drain_timeout: Duration,
+    /// How long running relays may go on after a successor has taken over; `None` for as long as they like.
+    pub upgrade_timeout: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -56,6 +58,7 @@ impl Default for Settings {
             dial_timeout: Duration::from_secs(127),
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: None,
         }
     }
 }
@@ -71,6 +74,7 @@ pub struct Config {
     pub(crate) dial_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) upgrade_timeout: Option<Duration>,
 }
 
 /// One listener to be.
@@ -154,6 +158,7 @@ impl Config {
             dial_timeout: settings.dial_timeout,
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
+            upgrade_timeout: settings.upgrade_timeout,
         })
     }
 }

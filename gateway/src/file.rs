@@ -34,6 +34,7 @@ pub(crate) struct Limits {
     pub(crate) dial: Option<Span>,
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
+    pub(crate) upgrade: Option<Span>,
 }
 
 /// Why a configuration file is of no use.
@@ -81,6 +82,7 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            upgrade_timeout: limits.upgrade.map(|Span(time)| time),
             ..default
         }
     }

@@ -1,14 +1,16 @@
-//! Listening sockets that somebody else has bound: a service manager (sd_listen_fds(3)).
+//! Listening sockets that somebody else has bound: a service manager (sd_listen_fds(3)), or a predecessor.
 
 use std::env;
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::process::parent_id;
 use std::process;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{SocketType, getsockname, sockopt};
 
 use crate::sys::process::take;
+use crate::upgrade::{Handover, Report, VARIABLE};
 
 /// sd_listen_fds(3): the first one.
 const FIRST: RawFd = 3;
@@ -18,6 +20,9 @@ const FIRST: RawFd = 3;
 pub struct Inherited {
     /// Served in any case, and their queues outlive this process.
     pub(crate) given: Vec<Passed>,
+    /// A predecessor's own: served if they are still configured.
+    bound: Vec<Passed>,
+    report: Report,
 }
 
 /// A socket that listens already.
@@ -39,29 +44,58 @@ impl Inherited {
     /// # Errors
     /// If what was passed is of no use here.
     pub fn from_environment() -> Result<Self, InheritedError> {
+        let handover = env::var(VARIABLE).ok();
+        let handover = handover.and_then(|text| Handover::parse(&text, parent_id()));
+        if let Some(handover) = handover {
+            return Self::from_predecessor(handover);
+        }
         let number = |name| env::var(name).ok()?.parse::<u32>().ok();
         // Variables go from parent to child; descriptors are meant for one process.
         let is_ours = number("LISTEN_PID") == Some(process::id());
         let count = number("LISTEN_FDS").filter(|_| is_ours).unwrap_or(0);
         let numbers = (FIRST..).zip(0..count).map(|(number, _)| number);
-        let given = numbers.map(|number| {
-            let unfit = InheritedError(number, "LISTEN_FDS");
-            let socket = take(number).ok_or_else(|| unfit.clone())?;
-            let address = listening_at(&socket).ok_or(unfit)?;
-            Ok(Passed { socket, address })
-        });
+        let given = numbers.map(|number| listener(number, "LISTEN_FDS"));
         Ok(Self {
             given: given.collect::<Result<_, _>>()?,
+            ..Self::default()
         })
+    }
+
+    fn from_predecessor(handover: Handover) -> Result<Self, InheritedError> {
+        let mut inherited = Self::default();
+        if let Some(pipe) = take(handover.report) {
+            fcntl_setfd(&pipe, FdFlags::CLOEXEC).ok();
+            inherited.report = Report::to(pipe);
+        }
+        for (is_given, number, address) in handover.listeners {
+            let passed = Passed {
+                address,
+                ..listener(number, VARIABLE)?
+            };
+            let list = if is_given {
+                &mut inherited.given
+            } else {
+                &mut inherited.bound
+            };
+            list.push(passed);
+        }
+        Ok(inherited)
+    }
+
+    /// Who wants to hear whether this process gets as far as serving.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        self.report.clone()
     }
 
     /// The socket for a listener of this address, and whether somebody else goes on listening there.
     pub(crate) fn take(&mut self, address: SocketAddr) -> Option<(Passed, bool)> {
-        let at = self
-            .given
-            .iter()
-            .position(|passed| passed.address == address)?;
-        Some((self.given.swap_remove(at), true))
+        let at = |list: &[Passed]| list.iter().position(|passed| passed.address == address);
+        if let Some(at) = at(&self.given) {
+            return Some((self.given.remove(at), true));
+        }
+        let at = at(&self.bound)?;
+        Some((self.bound.remove(at), false))
     }
 
     /// Where it is to listen whatever the configuration says.
@@ -69,6 +103,13 @@ impl Inherited {
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.given.iter().map(|passed| passed.address).collect()
     }
+}
+
+fn listener(number: RawFd, by: &'static str) -> Result<Passed, InheritedError> {
+    let unfit = InheritedError(number, by);
+    let socket = take(number).ok_or_else(|| unfit.clone())?;
+    let address = listening_at(&socket).ok_or(unfit)?;
+    Ok(Passed { socket, address })
 }
 
 /// The address of a listening TCP socket; `None` if it is something else.

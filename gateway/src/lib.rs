@@ -48,6 +48,7 @@ mod serve;
 mod shutdown;
 mod sys;
 mod text;
+mod upgrade;
 mod users;
 mod wait;
 
@@ -67,10 +68,11 @@ pub use crate::file::FileError;
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::manager::Manager;
 pub use crate::shutdown::Shutdown;
+pub use crate::upgrade::{Again, Report};
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
-use crate::listener::Listener;
+use crate::listener::{Listener, SPARE_FOR};
 use crate::live::Live;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
@@ -93,7 +95,10 @@ pub struct Gateway {
     listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
     manager: Manager,
+    report: Report,
     reread: Option<Box<Reread>>,
+    again: Option<Again>,
+    is_upgrading: bool,
 }
 
 /// Where a new configuration comes from, or why there is none.
@@ -101,6 +106,10 @@ type Reread = dyn Fn() -> Result<Config, String> + Send;
 
 /// How often a gateway that drains looks whether the last relay has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+const MOST_DRAIN_POLL: Duration = Duration::from_secs(1);
+
+/// Threads have left a listener that is not shut down, unless they wait for room for a client.
+const LEAVING: Duration = SPARE_FOR.saturating_mul(2);
 
 /// How long threads have to notice that their client was cut off.
 const CUT_GRACE: Duration = Duration::from_secs(1);
@@ -140,7 +149,10 @@ impl Gateway {
             listeners: Vec::new(),
             events,
             manager: Manager::default(),
+            report: inherited.report(),
             reread: None,
+            again: None,
+            is_upgrading: false,
         };
         gateway.listeners = gateway.bind_all(&listen, inherited)?;
         Ok(gateway)
@@ -189,9 +201,19 @@ impl Gateway {
         self.reread = Some(Box::new(reread));
     }
 
+    /// On SIGUSR2 ([`Shutdown::on_signals`]) a successor is started so, and takes over the listeners.
+    pub fn upgrade_with(&mut self, again: Again) {
+        self.again = Some(again);
+    }
+
     /// All of the new configuration, or nothing of it. Running relays go on as they began.
     fn reload(&mut self) {
         let Some(reread) = &self.reread else { return };
+        if self.is_upgrading {
+            // A listener that is closed here would be closed for the successor too.
+            tracing::error!("not reloaded: an upgrade is on its way");
+            return;
+        }
         self.manager.reloading();
         let replaced =
             reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
@@ -257,13 +279,23 @@ impl Gateway {
             listener.reinforce().map_err(StartError::Thread)?;
         }
         self.manager.ready("serving");
-        let event = self.wait_for_the_end();
+        self.report.serving();
+        let mut event = self.wait_for_the_end();
+        if let Event::Replaced(pid) = event {
+            event = self.leave(pid);
+        }
         self.manager.stopping();
         for (_, listener) in &self.listeners {
-            listener.close();
+            if self.is_upgrading {
+                // The successor has it too by now.
+                listener.leave();
+            } else {
+                listener.close();
+            }
         }
         if event == Event::Drain {
-            self.drain();
+            let limit = self.shared.config.get().drain_timeout;
+            self.drain(Some(limit));
         }
         self.shared.relays.close();
         self.cut();
@@ -276,7 +308,13 @@ impl Gateway {
             match self.next_event(is_short_of_threads.then_some(THREAD_RETRY)) {
                 Ok(Event::ShortOfThreads) => is_short_of_threads = true,
                 Ok(Event::Reload) => self.reload(),
-                Ok(event @ (Event::Drain | Event::Cut)) => return event,
+                Ok(Event::Upgrade) if !self.is_upgrading => {
+                    self.is_upgrading = self.again.is_some();
+                    self.upgrade();
+                }
+                Ok(Event::Upgrade) => {}
+                Ok(Event::NotReplaced) => self.is_upgrading = false,
+                Ok(event @ (Event::Replaced(_) | Event::Drain | Event::Cut)) => return event,
                 Err(RecvTimeoutError::Timeout) => {
                     is_short_of_threads = self
                         .listeners
@@ -309,24 +347,52 @@ impl Gateway {
         }
     }
 
-    fn drain(&mut self) {
+    /// Another process serves from now on; this one ends with its relays, or is told to stop before.
+    fn leave(&mut self, successor: u32) -> Event {
+        tracing::info!(successor, "upgraded");
+        self.manager.replaced_by(successor);
+        for (_, listener) in &self.listeners {
+            listener.leave();
+        }
+        let limit = self.shared.config.get().upgrade_timeout;
+        self.drain(limit)
+    }
+
+    /// Waits for the last relay's end or that of `limit`. Gives what is to be done next: cut off what is left, or what it
+    /// was told meanwhile.
+    fn drain(&mut self, limit: Option<Duration>) -> Event {
         tracing::info!(relays = self.shared.relays.count(), "draining");
-        let (start, limit) = (Instant::now(), self.shared.config.get().drain_timeout);
-        while self.is_busy() && start.elapsed() < limit {
-            if self.next_event(Some(DRAIN_POLL)) == Ok(Event::Cut) {
+        let start = Instant::now();
+        // Whoever comes out of a queue that is left to others has the whole of the limit as well.
+        let is_left = |listener: &Listener| self.is_upgrading || listener.is_shared();
+        let may_come = self.listeners.iter().any(|(_, listener)| is_left(listener));
+        let mut since = (!may_come).then_some(start);
+        while self.is_busy() {
+            if since.is_none() && (!self.is_waiting() || start.elapsed() > LEAVING) {
+                since = Some(Instant::now());
+            }
+            let elapsed = since.map_or(Duration::ZERO, |since| since.elapsed());
+            if limit.is_some_and(|limit| elapsed >= limit) {
                 break;
             }
+            // What has taken long may take longer: without a limit, days.
+            let poll = elapsed.div_f32(10.0).clamp(DRAIN_POLL, MOST_DRAIN_POLL);
+            if let Ok(event @ (Event::Drain | Event::Cut)) = self.next_event(Some(poll)) {
+                return event;
+            }
         }
+        Event::Cut
     }
 
     /// Whether a client is being served, or may yet be.
     fn is_busy(&self) -> bool {
         // In this order: a client is counted as served before its thread is no longer waiting.
-        let is_waiting = self
-            .listeners
-            .iter()
-            .any(|(_, listener)| listener.is_waiting());
-        is_waiting || self.shared.relays.count() > 0
+        self.is_waiting() || self.shared.relays.count() > 0
+    }
+
+    fn is_waiting(&self) -> bool {
+        let mut listeners = self.listeners.iter();
+        listeners.any(|(_, listener)| listener.is_waiting())
     }
 
     fn cut(&self) {

@@ -37,9 +37,9 @@ const STACK_OCTETS: usize = 256 << 10;
 const SPARE_THREADS: usize = 64;
 
 /// A thread that has had nothing to serve for so long ends, unless it is the last one.
-const SPARE_FOR: Duration = Duration::from_secs(2);
+pub(crate) const SPARE_FOR: Duration = Duration::from_secs(2);
 
-/// After accept has failed for want of descriptors or memory.
+/// After accept has failed for want of descriptors or memory, or for good.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listener {
@@ -147,6 +147,15 @@ impl Listener {
         self.socket.write().take()
     }
 
+    /// The socket, and whether somebody else has bound it; `None` if it is closed.
+    pub(crate) fn to_hand_over(&self) -> Option<(Arc<OwnedFd>, bool)> {
+        Some((self.socket()?, self.is_shared))
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// Whether a thread may still come back from accept(2) with a client.
     pub(crate) fn is_waiting(&self) -> bool {
         self.idle.load(Ordering::Acquire) > 0
@@ -197,6 +206,8 @@ impl Listener {
                 }
                 Err(Errno::AGAIN) if self.may_leave() => return None,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => self.starve(),
+                // Somebody else has shut it down.
+                Err(Errno::INVAL) if self.socket().is_some() => thread::sleep(PAUSE),
                 // A client that is gone already (accept(2) passes network errors on), a signal, or
                 // the listener has been closed, which the next round sees.
                 Err(_) => {}

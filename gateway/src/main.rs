@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use clap::Parser;
 use gateway::{
-    Args, ArgsError, Config, Gateway, Inherited, Manager, StartError, Task, raise_descriptor_limit,
+    Again, Args, ArgsError, Config, Gateway, Inherited, Manager, Report, StartError, Task,
+    raise_descriptor_limit,
 };
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
     let mut args = Args::parse(); // prints and exits with 2 by itself
-    let (text, code) = match prepare(&mut args) {
+    let mut report = Report::default();
+    let (text, code) = match prepare(&mut args, &mut report) {
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some((config, inherited))) => match run(config, inherited, args) {
@@ -22,17 +24,19 @@ fn main() -> ExitCode {
             Ok(()) => return ExitCode::SUCCESS,
         },
     };
+    report.failed(&text);
     // There is nobody left to be told that this fails.
     writeln!(io::stderr(), "socks6-gateway: {}", text.trim_end()).ok();
     ExitCode::from(code)
 }
 
 /// `None` if there is nothing more to do.
-fn prepare(args: &mut Args) -> Result<Option<(Config, Inherited)>, ArgsError> {
+fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<(Config, Inherited)>, ArgsError> {
     match args.task() {
         Task::Run => {
             // First of all, as long as no other descriptor can be mistaken for one of them.
             let inherited = Inherited::from_environment()?;
+            *report = inherited.report();
             args.listen_too(inherited.addresses());
             start_log(args.log_level(), args.open_log_file()?);
             Ok(Some((args.config()?, inherited)))
@@ -51,6 +55,7 @@ fn run(config: Config, inherited: Inherited, args: Args) -> Result<(), StartErro
     raise_descriptor_limit();
     let mut gateway = Gateway::adopt(config, inherited)?;
     gateway.report_to(Manager::from_environment());
+    gateway.upgrade_with(Again::from_environment());
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()

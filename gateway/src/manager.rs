@@ -61,6 +61,11 @@ impl Manager {
     pub(crate) fn stopping(&self) {
         self.tell(&["STOPPING=1", "STATUS=draining"]);
     }
+    /// Another process is the service from now on, and the only one to be listened to.
+    pub(crate) fn replaced_by(&mut self, pid: u32) {
+        self.tell(&[&format!("MAINPID={pid}")]);
+        *self = Self::default();
+    }
 
     /// The caller is alive, and says so if it is due. Gives when it will be due again.
     pub(crate) fn alive(&mut self, status: impl FnOnce() -> String) -> Option<Instant> {

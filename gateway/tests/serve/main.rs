@@ -21,3 +21,4 @@ mod relaying;
 mod reloading;
 mod stopping;
 mod strangers;
+mod upgrading;

@@ -15,16 +15,16 @@ use crate::binary::{BINARY, Binary, Folder};
 use crate::harness::{PATIENCE, connect, echo, nobody, read, read_reply, request};
 
 /// The manager's end of NOTIFY_SOCKET.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn new(address: &UnixAddr) -> Self {
+    pub(crate) fn new(address: &UnixAddr) -> Self {
         let socket = UnixDatagram::bind_addr(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
     }
 
-    fn next(&self) -> String {
+    pub(crate) fn next(&self) -> String {
         let mut octets = [0; 4096];
         let received = self.0.recv(&mut octets).unwrap();
         String::from_utf8(octets[..received].to_vec()).unwrap()
@@ -40,7 +40,7 @@ impl Manager {
         }
     }
 
-    fn signs_of_life(&self, within: Duration) -> usize {
+    pub(crate) fn signs_of_life(&self, within: Duration) -> usize {
         let end = Instant::now().checked_add(within).unwrap();
         let mut octets = [0; 4096];
         let signs = std::iter::from_fn(|| {
@@ -194,7 +194,7 @@ fn another_process_s_watchdog_is_left_alone() {
 }
 
 /// With `socket` as descriptor 3, in systemd's way.
-fn passed(socket: impl Into<OwnedFd>, pid: &str) -> Command {
+pub(crate) fn passed(socket: impl Into<OwnedFd>, pid: &str) -> Command {
     let mut command = Command::new("sh");
     let script =
         format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID={pid}; exec \"$@\"");
@@ -204,7 +204,7 @@ fn passed(socket: impl Into<OwnedFd>, pid: &str) -> Command {
     command
 }
 
-fn is_served(address: SocketAddr) {
+pub(crate) fn is_served(address: SocketAddr) {
     let mut client = connect(address);
     client.write_all(&request(echo())).unwrap();
     assert_eq!(read_reply(&mut client), 0x00);
