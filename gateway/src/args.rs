@@ -13,6 +13,7 @@ use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError, Settings};
+use crate::confine::Needs;
 use crate::file::{File, FileError};
 use crate::inherited::InheritedError;
 use crate::text::{Cidr, Endpoint, Span};
@@ -197,6 +198,21 @@ impl Args {
     /// From now on it is to listen here too.
     pub fn listen_too(&mut self, given: Vec<SocketAddr>) {
         self.given = given;
+    }
+
+    /// The files that [`Args::config`] reads and the log is written to, and the binary of a successor.
+    ///
+    /// # Errors
+    /// If the configuration file is of no use.
+    pub fn needs(&self, binary: PathBuf) -> Result<Needs, FileError> {
+        let password_file = self.file()?.password_file;
+        let password_file = password_file.filter(|path| path.as_os_str() != "-");
+        let read = [self.config.clone(), password_file];
+        Ok(Needs {
+            read: read.into_iter().flatten().collect(),
+            written: self.log_file.clone(),
+            binary,
+        })
     }
 
     /// Reads the configuration file and the password file, and finds out whether all of it makes sense. Called again it

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::confine::Process;
 use crate::policy::Policy;
 use crate::users::Users;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long running relays may go on after a successor has taken over; `None` for as long as they like.
     pub upgrade_timeout: Option<Duration>,
+    /// What the process is to give up; of concern to [`confine`](crate::confine) alone.
+    pub process: Process,
 }
 
 impl Default for Settings {
@@ -59,6 +62,7 @@ impl Default for Settings {
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
             upgrade_timeout: None,
+            process: Process::default(),
         }
     }
 }
@@ -75,6 +79,7 @@ pub struct Config {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) upgrade_timeout: Option<Duration>,
+    process: Process,
 }
 
 /// One listener to be.
@@ -159,7 +164,16 @@ impl Config {
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
             upgrade_timeout: settings.upgrade_timeout,
+            process: settings.process,
         })
+    }
+}
+
+impl Config {
+    /// What the process is to give up.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 

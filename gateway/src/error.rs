@@ -27,6 +27,12 @@ pub enum StartError {
     /// Not even the first thread of a listener can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The process cannot become this user's.
+    #[error("cannot become user {0}: {1}")]
+    User(String, io::Error),
+    /// The kernel has Landlock, and refuses.
+    #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
+    Sandbox(landlock::RulesetError),
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),

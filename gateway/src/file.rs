@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::confine::Process;
 use crate::text::{Cidr, Endpoint, Span};
 
 /// All of the file.
@@ -23,6 +24,7 @@ pub(crate) struct File {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
+    pub(crate) process: ProcessSection,
 }
 
 /// `[limits]`
@@ -35,6 +37,15 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
     pub(crate) upgrade: Option<Span>,
+}
+
+/// `[process]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ProcessSection {
+    pub(crate) user: Option<String>,
+    pub(crate) sandbox: Option<bool>,
+    pub(crate) core_dumps: bool,
 }
 
 /// Why a configuration file is of no use.
@@ -82,6 +93,11 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            process: Process {
+                user: self.process.user.clone(),
+                sandbox: self.process.sandbox.unwrap_or(default.process.sandbox),
+                core_dumps: self.process.core_dumps,
+            },
             upgrade_timeout: limits.upgrade.map(|Span(time)| time),
             ..default
         }
@@ -94,6 +110,7 @@ impl File {
         limits.handshake = Some(Span(settings.handshake_timeout));
         limits.dial = Some(Span(settings.dial_timeout));
         limits.drain = Some(Span(settings.drain_timeout));
+        self.process.sandbox = Some(settings.process.sandbox);
         self
     }
 }

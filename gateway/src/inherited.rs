@@ -23,6 +23,7 @@ pub struct Inherited {
     /// A predecessor's own: served if they are still configured.
     bound: Vec<Passed>,
     report: Report,
+    is_in_sandbox: bool,
 }
 
 /// A socket that listens already.
@@ -62,7 +63,10 @@ impl Inherited {
     }
 
     fn from_predecessor(handover: Handover) -> Result<Self, InheritedError> {
-        let mut inherited = Self::default();
+        let mut inherited = Self {
+            is_in_sandbox: handover.is_in_sandbox,
+            ..Self::default()
+        };
         if let Some(pipe) = take(handover.report) {
             fcntl_setfd(&pipe, FdFlags::CLOEXEC).ok();
             inherited.report = Report::to(pipe);
@@ -96,6 +100,12 @@ impl Inherited {
         }
         let at = at(&self.bound)?;
         Some((self.bound.remove(at), false))
+    }
+
+    /// Whether a predecessor has confined this process to the files that it needs.
+    #[must_use]
+    pub fn is_in_sandbox(&self) -> bool {
+        self.is_in_sandbox
     }
 
     /// Where it is to listen whatever the configuration says.

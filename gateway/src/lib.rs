@@ -26,8 +26,10 @@
 
 mod args;
 mod config;
+mod confine;
 mod dial;
 mod direction;
+mod ending;
 mod error;
 mod file;
 mod handshake;
@@ -56,13 +58,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
+pub use crate::confine::{Needs, Process, confine};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
 pub use crate::inherited::{Inherited, InheritedError};
@@ -72,7 +74,7 @@ pub use crate::upgrade::{Again, Report};
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
-use crate::listener::{Listener, SPARE_FOR};
+use crate::listener::Listener;
 use crate::live::Live;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
@@ -103,16 +105,6 @@ pub struct Gateway {
 
 /// Where a new configuration comes from, or why there is none.
 type Reread = dyn Fn() -> Result<Config, String> + Send;
-
-/// How often a gateway that drains looks whether the last relay has ended.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-const MOST_DRAIN_POLL: Duration = Duration::from_secs(1);
-
-/// Threads have left a listener that is not shut down, unless they wait for room for a client.
-const LEAVING: Duration = SPARE_FOR.saturating_mul(2);
-
-/// How long threads have to notice that their client was cut off.
-const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
@@ -280,25 +272,8 @@ impl Gateway {
         }
         self.manager.ready("serving");
         self.report.serving();
-        let mut event = self.wait_for_the_end();
-        if let Event::Replaced(pid) = event {
-            event = self.leave(pid);
-        }
-        self.manager.stopping();
-        for (_, listener) in &self.listeners {
-            if self.is_upgrading {
-                // The successor has it too by now.
-                listener.leave();
-            } else {
-                listener.close();
-            }
-        }
-        if event == Event::Drain {
-            let limit = self.shared.config.get().drain_timeout;
-            self.drain(Some(limit));
-        }
-        self.shared.relays.close();
-        self.cut();
+        let event = self.wait_for_the_end();
+        self.end(event);
         Ok(())
     }
 
@@ -344,68 +319,6 @@ impl Gateway {
             if is_over || event != Err(RecvTimeoutError::Timeout) {
                 return event;
             }
-        }
-    }
-
-    /// Another process serves from now on; this one ends with its relays, or is told to stop before.
-    fn leave(&mut self, successor: u32) -> Event {
-        tracing::info!(successor, "upgraded");
-        self.manager.replaced_by(successor);
-        for (_, listener) in &self.listeners {
-            listener.leave();
-        }
-        let limit = self.shared.config.get().upgrade_timeout;
-        self.drain(limit)
-    }
-
-    /// Waits for the last relay's end or that of `limit`. Gives what is to be done next: cut off what is left, or what it
-    /// was told meanwhile.
-    fn drain(&mut self, limit: Option<Duration>) -> Event {
-        tracing::info!(relays = self.shared.relays.count(), "draining");
-        let start = Instant::now();
-        // Whoever comes out of a queue that is left to others has the whole of the limit as well.
-        let is_left = |listener: &Listener| self.is_upgrading || listener.is_shared();
-        let may_come = self.listeners.iter().any(|(_, listener)| is_left(listener));
-        let mut since = (!may_come).then_some(start);
-        while self.is_busy() {
-            if since.is_none() && (!self.is_waiting() || start.elapsed() > LEAVING) {
-                since = Some(Instant::now());
-            }
-            let elapsed = since.map_or(Duration::ZERO, |since| since.elapsed());
-            if limit.is_some_and(|limit| elapsed >= limit) {
-                break;
-            }
-            // What has taken long may take longer: without a limit, days.
-            let poll = elapsed.div_f32(10.0).clamp(DRAIN_POLL, MOST_DRAIN_POLL);
-            if let Ok(event @ (Event::Drain | Event::Cut)) = self.next_event(Some(poll)) {
-                return event;
-            }
-        }
-        Event::Cut
-    }
-
-    /// Whether a client is being served, or may yet be.
-    fn is_busy(&self) -> bool {
-        // In this order: a client is counted as served before its thread is no longer waiting.
-        self.is_waiting() || self.shared.relays.count() > 0
-    }
-
-    fn is_waiting(&self) -> bool {
-        let mut listeners = self.listeners.iter();
-        listeners.any(|(_, listener)| listener.is_waiting())
-    }
-
-    fn cut(&self) {
-        let relays = &self.shared.relays;
-        let left = relays.count();
-        if left > 0 {
-            tracing::warn!(relays = left, "cutting off");
-            relays.cut();
-        }
-        // A thread that waits for the resolver does not notice; it ends with the process.
-        let start = Instant::now();
-        while relays.count() > 0 && start.elapsed() < CUT_GRACE {
-            thread::sleep(DRAIN_POLL);
         }
     }
 }

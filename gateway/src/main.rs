@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::Parser;
 use gateway::{
-    Again, Args, ArgsError, Config, Gateway, Inherited, Manager, Report, StartError, Task,
-    raise_descriptor_limit,
+    Again, Args, ArgsError, Config, Gateway, Inherited, Manager, Needs, Report, StartError, Task,
+    confine, raise_descriptor_limit,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let (text, code) = match prepare(&mut args, &mut report) {
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some((config, inherited))) => match run(config, inherited, args) {
+        Ok(Some(start)) => match run(start, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
@@ -30,8 +30,16 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What a gateway is started with.
+struct Start {
+    config: Config,
+    inherited: Inherited,
+    needs: Needs,
+    again: Again,
+}
+
 /// `None` if there is nothing more to do.
-fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<(Config, Inherited)>, ArgsError> {
+fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsError> {
     match args.task() {
         Task::Run => {
             // First of all, as long as no other descriptor can be mistaken for one of them.
@@ -39,7 +47,13 @@ fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<(Config, Inher
             *report = inherited.report();
             args.listen_too(inherited.addresses());
             start_log(args.log_level(), args.open_log_file()?);
-            Ok(Some((args.config()?, inherited)))
+            let again = Again::from_environment();
+            Ok(Some(Start {
+                config: args.config()?,
+                inherited,
+                needs: args.needs(again.binary().to_owned())?,
+                again,
+            }))
         }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {
@@ -51,11 +65,20 @@ fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<(Config, Inher
     }
 }
 
-fn run(config: Config, inherited: Inherited, args: Args) -> Result<(), StartError> {
+fn run(start: Start, args: Args) -> Result<(), StartError> {
+    let Start {
+        config,
+        inherited,
+        needs,
+        mut again,
+    } = start;
     raise_descriptor_limit();
+    let (process, was_in_sandbox) = (config.process().clone(), inherited.is_in_sandbox());
     let mut gateway = Gateway::adopt(config, inherited)?;
+    // With the listeners bound, which may take privileges, and before the first thread.
+    again.is_in_sandbox(confine(&process, &needs, was_in_sandbox)?);
     gateway.report_to(Manager::from_environment());
-    gateway.upgrade_with(Again::from_environment());
+    gateway.upgrade_with(again);
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()

@@ -29,7 +29,7 @@ use crate::shutdown::{Event, Events};
 use crate::sys;
 use crate::wait::poll_until;
 
-/// Words: the predecessor's process id, the descriptor to report to, and `given` or `bound` for each listener.
+/// Words: the predecessor's process id, the descriptor to report to, whether it has a sandbox, and `given` or `bound` for each listener.
 pub(crate) const VARIABLE: &str = "SOCKS6_GATEWAY_HANDOVER";
 
 /// What a successor reports if all is well.
@@ -43,6 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Again {
     binary: PathBuf,
     arguments: Vec<OsString>,
+    is_in_sandbox: bool,
 }
 
 impl Again {
@@ -58,7 +59,13 @@ impl Again {
                 .or_else(|| env::current_exe().ok())
                 .unwrap_or_default(),
             arguments: arguments.collect(),
+            is_in_sandbox: false,
         }
+    }
+
+    /// A successor will find itself in the sandbox of this process.
+    pub fn is_in_sandbox(&mut self, is_in_sandbox: bool) {
+        self.is_in_sandbox = is_in_sandbox;
     }
 
     /// Where a successor's binary is expected.
@@ -131,7 +138,8 @@ fn tell(events: &Events, outcome: Result<u32, String>) {
 fn succeed(again: &Again, sockets: Vec<(SocketAddr, Arc<OwnedFd>, bool)>) -> Result<u32, String> {
     let (ours, theirs) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| format!("no pipe: {error}"))?;
-    let mut words = format!("{} {}", process::id(), theirs.as_raw_fd());
+    let (parent, report_to) = (process::id(), theirs.as_raw_fd());
+    let mut words = format!("{parent} {report_to} {}", again.is_in_sandbox);
     let mut passed = vec![theirs.as_raw_fd()];
     for (address, socket, is_shared) in &sockets {
         let kind = if *is_shared { "given" } else { "bound" };
@@ -195,6 +203,7 @@ fn end_of(child: &mut Child) -> String {
 /// What a predecessor has put into [`VARIABLE`], for the child that it was meant for.
 pub(crate) struct Handover {
     pub(crate) report: RawFd,
+    pub(crate) is_in_sandbox: bool,
     /// Whether it is given to the service, its number, and the address that it was asked for by.
     pub(crate) listeners: Vec<(bool, RawFd, SocketAddr)>,
 }
@@ -205,6 +214,7 @@ impl Handover {
         let mut words = text.split(' ');
         (words.next()?.parse() == Ok(parent)).then_some(())?;
         let report = words.next()?.parse().ok()?;
+        let is_in_sandbox = words.next()?.parse().ok()?;
         let listeners = words.map(|word| {
             let (kind, rest) = word.split_once('=')?;
             let (number, address) = rest.split_once('@')?;
@@ -212,6 +222,7 @@ impl Handover {
         });
         Some(Self {
             report,
+            is_in_sandbox,
             listeners: listeners.collect::<Option<_>>()?,
         })
     }
@@ -223,17 +234,24 @@ mod tests {
 
     #[test]
     fn a_handover_is_for_one_child() {
-        let text = "7 4 bound=5@[::1]:0 given=6@192.0.2.1:1080";
+        let text = "7 4 true bound=5@[::1]:0 given=6@192.0.2.1:1080";
         let handover = Handover::parse(text, 7).unwrap();
-        assert_eq!(handover.report, 4);
+        assert_eq!((handover.report, handover.is_in_sandbox), (4, true));
         let listeners = [
             (false, 5, "[::1]:0".parse().unwrap()),
             (true, 6, "192.0.2.1:1080".parse().unwrap()),
         ];
         assert_eq!(handover.listeners, listeners);
         assert!(Handover::parse(text, 8).is_none());
-        assert!(Handover::parse("7 4", 7).is_some());
-        for broken in ["", "7", "7 x", "7 4 bound=5", "7 4 bound=x@[::1]:0", "7 4 "] {
+        assert!(Handover::parse("7 4 false", 7).is_some());
+        for broken in [
+            "",
+            "7",
+            "7 x",
+            "7 4 true bound=5",
+            "7 4 true bound=x@[::1]:0",
+            "7 4",
+        ] {
             assert!(Handover::parse(broken, 7).is_none(), "{broken}");
         }
     }

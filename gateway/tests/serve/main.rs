@@ -10,6 +10,7 @@
 
 mod balancers;
 mod binary;
+mod confined;
 mod dialling;
 mod early;
 mod handshake;

@@ -19,23 +19,23 @@ use crate::harness::{
 use crate::managed::{Manager, is_served, passed};
 
 /// Successors are no children of the test's: the last one is ended with this value.
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     gateway: &'a Binary,
     pids: Vec<Pid>,
 }
 
 impl<'a> Line<'a> {
-    fn new(gateway: &'a Binary) -> Self {
+    pub(crate) fn new(gateway: &'a Binary) -> Self {
         let pids = vec![gateway.pid()];
         Self { gateway, pids }
     }
 
-    fn last(&self) -> Pid {
+    pub(crate) fn last(&self) -> Pid {
         *self.pids.last().unwrap()
     }
 
     /// Has the last one make way for another.
-    fn upgrade(&mut self) {
+    pub(crate) fn upgrade(&mut self) {
         let seen = self.gateway.log().len();
         kill_process(self.last(), Signal::USR2).unwrap();
         let successor = || -> Option<Pid> {
@@ -179,7 +179,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
     folder.write("gateway.toml", good);
     fs::remove_file(&binary).unwrap();
     fails("No such file");
-    symlink("/bin/false", &binary).unwrap();
+    fs::copy("/bin/false", &binary).unwrap();
     fails("(exit status: 1)");
 
     fs::remove_file(&binary).unwrap();
