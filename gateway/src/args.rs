@@ -5,7 +5,6 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -200,19 +199,11 @@ impl Args {
         self.given = given;
     }
 
-    /// The files that [`Args::config`] reads and the log is written to, and the binary of a successor.
-    ///
-    /// # Errors
-    /// If the configuration file is of no use.
-    pub fn needs(&self, binary: PathBuf) -> Result<Needs, FileError> {
-        let password_file = self.file()?.password_file;
-        let password_file = password_file.filter(|path| path.as_os_str() != "-");
-        let read = [self.config.clone(), password_file];
-        Ok(Needs {
-            read: read.into_iter().flatten().collect(),
-            written: self.log_file.clone(),
-            binary,
-        })
+    /// The log, and a successor's binary.
+    #[must_use]
+    pub fn needs(&self, binary: PathBuf) -> Needs {
+        let log = self.log_file.clone();
+        Needs { log, binary }
     }
 
     /// Reads the configuration file and the password file, and finds out whether all of it makes sense. Called again it
@@ -232,6 +223,9 @@ impl Args {
                 settings.listen.push(*given);
             }
         }
+        let password_file = file.password_file.filter(|path| !is_stdin(path));
+        let files = [self.config.clone(), password_file];
+        settings.process.files = files.into_iter().flatten().collect();
         Ok(Config::new(Settings { users, ..settings })?)
     }
 
@@ -276,10 +270,14 @@ fn replace<T: Copy>(list: &mut Vec<T>, typed: &[T]) {
     }
 }
 
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     let unreadable = |error| ArgsError::PasswordFile(path.to_owned(), error);
     let mut octets = Vec::new();
-    if path.as_os_str().as_bytes() == b"-" {
+    if is_stdin(path) {
         io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
     } else {
         let mut file = fs::File::open(path).map_err(unreadable)?;

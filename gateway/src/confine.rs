@@ -4,15 +4,15 @@
 //! None of it can be had back, by a successor neither: that one finds most of it done.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::lchown;
 use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
     RulesetStatus, path_beneath_rules,
 };
+use rustix::fs::access;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
@@ -30,6 +30,8 @@ pub struct Process {
     pub sandbox: bool,
     /// Whether a crash may write what is in memory to a file, passwords and all, and a debugger of the same user read it.
     pub core_dumps: bool,
+    /// What is read again on a reload.
+    pub files: Vec<PathBuf>,
 }
 
 impl Default for Process {
@@ -38,18 +40,17 @@ impl Default for Process {
             user: None,
             sandbox: true,
             core_dumps: false,
+            files: Vec::new(),
         }
     }
 }
 
-/// Files that are needed again after the start. Each stands for its folder, since most programs that change a file put
-/// another one in its place.
+/// Where this process writes, and what its successor is. Like `files` each stands for its folder, since most programs that
+/// change a file put another one in its place.
 #[derive(Debug, Clone, Default)]
 pub struct Needs {
-    /// To be read again.
-    pub read: Vec<PathBuf>,
     /// To be written, and made anew after somebody has moved it away.
-    pub written: Option<PathBuf>,
+    pub log: Option<PathBuf>,
     /// The successor's binary.
     pub binary: PathBuf,
 }
@@ -59,19 +60,23 @@ pub struct Needs {
 /// # Errors
 /// If what was asked for cannot be had. A kernel without Landlock is no error.
 pub fn confine(process: &Process, needs: &Needs, is_in_sandbox: bool) -> Result<bool, StartError> {
-    if !process.core_dumps {
-        dump_no_core();
-    }
     if let Some(user) = &process.user {
         change_user(user, needs).map_err(|error| StartError::User(user.clone(), error))?;
+    }
+    // After the change of user, which makes a process one that cannot be dumped.
+    if process.core_dumps {
+        let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+    } else {
+        dump_no_core();
     }
     // A kernel that cannot is older than Linux 3.5.
     let _ = set_no_new_privs(true);
     // The layers of one sandbox in another are limited in number, and successors have successors.
-    let is_in_sandbox =
-        is_in_sandbox || process.sandbox && restrict(needs).map_err(StartError::Sandbox)?;
-    for file in &needs.read {
-        if let Err(error) = File::open(file) {
+    let is_in_sandbox = is_in_sandbox
+        || process.sandbox && restrict(process, needs).map_err(StartError::Sandbox)?;
+    for file in &process.files {
+        // Not by opening it, which may wait if it is a pipe.
+        if let Err(error) = access(file, rustix::fs::Access::READ_OK) {
             tracing::warn!(file = %file.display(), %error, "cannot be read again on a reload");
         }
     }
@@ -96,10 +101,11 @@ fn change_user(name: &str, needs: &Needs) -> io::Result<()> {
     if account.is_current() {
         return Ok(());
     }
-    if let Some(log) = &needs.written {
-        // It was opened by whoever has started this process, and will be opened again by this user.
+    if let Some(log) = &needs.log {
+        // It was opened by whoever has started this process, and will be opened again by this user. If the user has put a
+        // link in its place, what it leads to stays whose it is.
         let Account { uid, gid } = account;
-        chown(log, Some(uid), Some(gid))?;
+        lchown(log, Some(uid), Some(gid))?;
     }
     become_account(&c_name, account)
 }
@@ -131,15 +137,15 @@ const LIBRARIES: [&str; 8] = [
 const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf"];
 
 /// Whether the kernel can.
-fn restrict(needs: &Needs) -> Result<bool, RulesetError> {
+fn restrict(process: &Process, needs: &Needs) -> Result<bool, RulesetError> {
     // The rights that Linux 6.10 knows. Older kernels take what they know.
     let all = AccessFs::from_all(ABI::V5);
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let execute = read | AccessFs::Execute;
     let append = read | AccessFs::WriteFile | AccessFs::MakeReg;
     let links = LINKS.map(PathBuf::from);
-    let read_folders = needs
-        .read
+    let read_folders = process
+        .files
         .iter()
         .chain(&links)
         .flat_map(|file| folders_of(file));
@@ -152,11 +158,7 @@ fn restrict(needs: &Needs) -> Result<bool, RulesetError> {
         .add_rules(rules(read_folders.collect(), read))?
         .add_rules(rules(folders_of(&needs.binary), execute))?
         .add_rules(rules(
-            needs
-                .written
-                .iter()
-                .flat_map(|file| folders_of(file))
-                .collect(),
+            needs.log.iter().flat_map(|file| folders_of(file)).collect(),
             append,
         ))?
         .add_rules(rules(vec!["/dev/null".into()], read | AccessFs::WriteFile))?

@@ -97,6 +97,7 @@ impl File {
                 user: self.process.user.clone(),
                 sandbox: self.process.sandbox.unwrap_or(default.process.sandbox),
                 core_dumps: self.process.core_dumps,
+                ..default.process
             },
             upgrade_timeout: limits.upgrade.map(|Span(time)| time),
             ..default

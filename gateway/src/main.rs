@@ -51,7 +51,7 @@ fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsEr
             Ok(Some(Start {
                 config: args.config()?,
                 inherited,
-                needs: args.needs(again.binary().to_owned())?,
+                needs: args.needs(again.binary().to_owned()),
                 again,
             }))
         }

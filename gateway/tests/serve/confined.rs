@@ -1,10 +1,11 @@
 //! What the binary gives up once it listens.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, geteuid};
 
@@ -47,6 +48,34 @@ fn only_what_is_needed_again_is_in_reach() {
         }
     }
     assert!(reload(&gateway).contains("INFO reloaded"));
+}
+
+/// `--config <(…)` of a shell: what can be read once is read once.
+#[test]
+fn a_configuration_may_come_from_a_pipe() {
+    let folder = Folder::new("pipe");
+    let pipe = folder.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
+    let writer = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, LISTEN).unwrap()
+    });
+    // It must not wait for a second writer for ever, and neither must this test.
+    let timeout = ["-k", "1", "5", BINARY, "--config", pipe.to_str().unwrap()];
+    let mut child = Command::new("timeout")
+        .args(timeout)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.starts_with("listening on "), "{line:?}");
+    let timeout = Pid::from_child(&child);
+    rustix::process::kill_process(timeout, Signal::TERM).unwrap();
+    child.wait().unwrap();
+    writer.join().unwrap();
 }
 
 /// The resolver reads its files when it is asked, and loads modules.
