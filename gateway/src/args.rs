@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt;
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,8 @@ use clap::Parser;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
-use crate::log::{LogError, LogFormat, LogSettings};
+use crate::inherited::InheritedError;
+use crate::log::{Log, LogError, LogFormat};
 use crate::text::{Cidr, Endpoint, Level, Span};
 use crate::users::{Users, UsersError};
 
@@ -103,6 +104,10 @@ pub struct Args {
     /// How a line of the log looks. [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<LogFormat>,
+
+    /// Listeners that a service manager has passed.
+    #[arg(skip)]
+    given: Vec<SocketAddr>,
 }
 
 /// What the command line asks for.
@@ -137,6 +142,9 @@ Exit status: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 if the options are
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgsError {
+    /// What a service manager has passed is of no use.
+    #[error(transparent)]
+    Inherited(#[from] InheritedError),
     /// The configuration file is of no use.
     #[error(transparent)]
     File(#[from] FileError),
@@ -155,14 +163,6 @@ pub enum ArgsError {
 }
 
 impl Args {
-    /// How to log, by the configuration file and what was typed.
-    ///
-    /// # Errors
-    /// If the configuration file is of no use.
-    pub fn log(&self) -> Result<LogSettings, ArgsError> {
-        Ok(self.file()?.log.settings())
-    }
-
     /// What is to be done.
     #[must_use]
     pub fn task(&self) -> Task {
@@ -173,21 +173,46 @@ impl Args {
         }
     }
 
+    /// From now on it is to listen here too.
+    pub fn listen_too(&mut self, given: Vec<SocketAddr>) {
+        self.given = given;
+    }
+
     /// Reads the configuration file and the password file, and finds out whether all of it makes sense. Called again it
     /// reads them again.
     ///
     /// # Errors
     /// That says what to do about it.
     pub fn config(&self) -> Result<Config, ArgsError> {
+        self.config_of(self.file()?)
+    }
+
+    /// The same for a process that begins: it logs from here on. What can be read once, such as a pipe, is read once.
+    ///
+    /// # Errors
+    /// As [`Args::config`], and if there can be no such log.
+    pub fn start(&self) -> Result<(Config, Log), ArgsError> {
         let file = self.file()?;
+        // First: there may be something to be said of the rest.
+        let log = Log::start(&file.log.settings())?;
+        Ok((self.config_of(file)?, log))
+    }
+
+    fn config_of(&self, file: File) -> Result<Config, ArgsError> {
         let users = match &file.password_file {
             Some(path) => read_users(self.user.as_deref(), path)?,
             None => Users::default(),
         };
-        Ok(Config::new(Settings {
-            users,
-            ..file.settings()
-        })?)
+        let mut settings = file.settings();
+        for given in &self.given {
+            if !settings.listen.contains(given) {
+                settings.listen.push(*given);
+            }
+        }
+        let password_file = file.password_file.filter(|path| !is_stdin(path));
+        let files = [self.config.clone(), password_file];
+        settings.process.files = files.into_iter().flatten().collect();
+        Ok(Config::new(Settings { users, ..settings })?)
     }
 
     /// What is in force, as the text of a configuration file.
@@ -195,8 +220,9 @@ impl Args {
     /// # Errors
     /// As [`Args::config`].
     pub fn in_force(&self) -> Result<String, ArgsError> {
-        self.config()?;
-        let text = toml::to_string(&self.file()?.in_force());
+        let file = self.file()?;
+        self.config_of(file.clone())?;
+        let text = toml::to_string(&file.in_force());
         // Nothing in it has no TOML.
         Ok(text.unwrap_or_default())
     }
@@ -236,10 +262,14 @@ fn replace<T: Copy>(list: &mut Vec<T>, typed: &[T]) {
     }
 }
 
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     let unreadable = |error| ArgsError::PasswordFile(path.to_owned(), error);
     let mut octets = Vec::new();
-    if path.as_os_str().as_bytes() == b"-" {
+    if is_stdin(path) {
         io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
     } else {
         let mut file = fs::File::open(path).map_err(unreadable)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::confine::Process;
 use crate::log::LogSettings;
 use crate::metrics::MetricsSettings;
 use crate::policy::Policy;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub allow_clients: Vec<IpNet>,
     /// Destinations allowed although they are denied by default, such as loopback.
     pub allow_destinations: Vec<IpNet>,
+    /// Load balancers: what they connect begins with a PROXY header, whose source is then the client.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -39,6 +42,10 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long running relays may go on after the gateway was told to stop.
     pub drain_timeout: Duration,
+    /// How long running relays may go on after a successor has taken over; `None` for as long as they like.
+    pub upgrade_timeout: Option<Duration>,
+    /// What the process is to give up; of concern to [`confine`](crate::confine) alone.
+    pub process: Process,
     /// For a process that logs with [`Log`](crate::Log).
     pub log: LogSettings,
     /// Where the gateway can be watched.
@@ -51,6 +58,7 @@ impl Default for Settings {
             listen: Vec::new(),
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -59,6 +67,8 @@ impl Default for Settings {
             dial_timeout: Duration::from_secs(127),
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: None,
+            process: Process::default(),
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
         }
@@ -76,6 +86,8 @@ pub struct Config {
     pub(crate) dial_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) upgrade_timeout: Option<Duration>,
+    process: Process,
     pub(crate) log: LogSettings,
     pub(crate) metrics: MetricsSettings,
 }
@@ -101,6 +113,18 @@ pub enum ConfigError {
          --open-relay-for-anyone"
     )]
     OpenRelay(SocketAddr),
+    /// Balancers on which nobody has set bounds.
+    #[error(
+        "whoever connects through the balancers of proxy-protocol-from could use this gateway: name the clients with \
+         --allow-client, or ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    OpenBalancer,
+    /// A range of balancers that is the whole world: anybody could say to be any client.
+    #[error(
+        "proxy-protocol-from {0} is the whole world, and would believe anybody to be any client: name the balancers, or \
+         ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    BelievesEverybody(IpNet),
     /// A range of clients that is the whole world.
     #[error(
         "--allow-client {0} is the whole world: ask for a password with --password-file, or say \
@@ -148,6 +172,7 @@ impl Config {
         let policy = Policy {
             allow_clients: settings.allow_clients,
             allow_destinations: settings.allow_destinations,
+            proxy_protocol_from: settings.proxy_protocol_from,
         };
         Ok(Self {
             listen: listeners(&settings.listen),
@@ -158,9 +183,19 @@ impl Config {
             dial_timeout: settings.dial_timeout,
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
+            upgrade_timeout: settings.upgrade_timeout,
+            process: settings.process,
             log: settings.log,
             metrics: settings.metrics,
         })
+    }
+}
+
+impl Config {
+    /// What the process is to give up.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
     }
 }
 
@@ -184,11 +219,17 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
     }
-    let Some(open) = settings.listen.iter().find(is_open) else {
-        return Ok(());
+    if let Some(net) = settings.proxy_protocol_from.iter().find(is_everybody) {
+        return Err(ConfigError::BelievesEverybody(*net));
+    }
+    // A balancer on this host brings clients of the whole world to a listener on loopback.
+    let open = match settings.listen.iter().find(is_open) {
+        Some(open) => ConfigError::OpenRelay(*open),
+        None if settings.proxy_protocol_from.is_empty() => return Ok(()),
+        None => ConfigError::OpenBalancer,
     };
     if settings.allow_clients.is_empty() {
-        return Err(ConfigError::OpenRelay(*open));
+        return Err(open);
     }
     match settings.allow_clients.iter().find(is_everybody) {
         Some(everybody) => Err(ConfigError::Everybody(*everybody)),
@@ -324,6 +365,29 @@ mod tests {
                 .is_ok()
             );
         }
+    }
+
+    /// Neither the loopback listener nor the range of clients says who comes through a balancer.
+    #[test]
+    fn a_balancer_opens_nothing_by_accident() {
+        let behind = |from: &str, clients: &[&str], open| {
+            Config::new(Settings {
+                proxy_protocol_from: nets(&[from]),
+                allow_clients: nets(clients),
+                open_relay_for_anyone: open,
+                ..listening(&["127.0.0.1:1080"])
+            })
+        };
+        let error = behind("127.0.0.1/32", &[], false).unwrap_err();
+        assert_eq!(error, ConfigError::OpenBalancer);
+        let error = behind("::/0", &["192.0.2.0/24"], false).unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::BelievesEverybody("::/0".parse().unwrap())
+        );
+        assert!(behind("127.0.0.1/32", &["0.0.0.0/0"], false).is_err());
+        assert!(behind("127.0.0.1/32", &["192.0.2.0/24"], false).is_ok());
+        assert!(behind("::/0", &[], true).is_ok());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use socks_wire::{Cmd, HandshakeError, Rep};
 use crate::dial::DialError;
 use crate::log::LogError;
 use crate::policy::Denial;
+use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
 
 /// Why the gateway does not start, or stops.
@@ -30,6 +31,12 @@ pub enum StartError {
     /// Not even the first thread of a listener can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The process cannot become this user's.
+    #[error("cannot become user {0}: {1}")]
+    User(String, io::Error),
+    /// The kernel has Landlock, and refuses.
+    #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
+    Sandbox(landlock::RulesetError),
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -45,6 +52,8 @@ pub(crate) enum ServeError {
     HandshakeDeadline,
     #[error("client has gone away")]
     ClientGone,
+    #[error("{0}")]
+    Proxy(ProxyError),
     #[error("{0} is not supported")]
     Command(Cmd),
     #[error("RESOLVE_PTR of what is no address")]
@@ -68,7 +77,11 @@ impl ServeError {
     /// What the client is told; `None` if it is not listening, or has been told by the handshake.
     pub(crate) fn rep(&self) -> Option<Rep> {
         match self {
-            Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
+            Self::Handshake(_)
+            | Self::HandshakeDeadline
+            | Self::ClientGone
+            | Self::Proxy(_)
+            | Self::Client => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
@@ -106,6 +119,7 @@ impl ServeError {
             Self::Handshake(_) => "handshake-failed",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
+            Self::Proxy(_) => "bad-proxy-header",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::Denied(..) => "destination-not-allowed",

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
+use crate::confine::Process;
 use crate::log::{LogFormat, LogSettings};
 use crate::metrics::MetricsSettings;
 use crate::text::{Cidr, Endpoint, Level, Span};
@@ -21,11 +22,13 @@ pub(crate) struct File {
     pub(crate) listen: Vec<Endpoint>,
     pub(crate) allow_clients: Vec<Cidr>,
     pub(crate) allow_destinations: Vec<Cidr>,
+    pub(crate) proxy_protocol_from: Vec<Cidr>,
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
+    pub(crate) process: ProcessSection,
 }
 
 /// `[limits]`
@@ -37,6 +40,16 @@ pub(crate) struct Limits {
     pub(crate) dial: Option<Span>,
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
+    pub(crate) upgrade: Option<Span>,
+}
+
+/// `[process]`
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct ProcessSection {
+    pub(crate) user: Option<String>,
+    pub(crate) sandbox: Option<bool>,
+    pub(crate) core_dumps: bool,
 }
 
 /// `[log]`
@@ -85,6 +98,7 @@ impl File {
     pub(crate) fn settings(&self) -> Settings {
         let default = Settings::default();
         let limits = &self.limits;
+        let nets = |list: &[Cidr]| list.iter().map(|&Cidr(net)| net).collect();
         let of = |span: Option<Span>, default| span.map_or(default, |Span(time)| time);
         Settings {
             listen: self
@@ -92,20 +106,24 @@ impl File {
                 .iter()
                 .map(|&Endpoint(address)| address)
                 .collect(),
-            allow_clients: self.allow_clients.iter().map(|&Cidr(net)| net).collect(),
-            allow_destinations: self
-                .allow_destinations
-                .iter()
-                .map(|&Cidr(net)| net)
-                .collect(),
+            allow_clients: nets(&self.allow_clients),
+            allow_destinations: nets(&self.allow_destinations),
+            proxy_protocol_from: nets(&self.proxy_protocol_from),
             open_relay_for_anyone: self.open_relay_for_anyone,
             max_relays: limits.relays,
             handshake_timeout: of(limits.handshake, default.handshake_timeout),
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            upgrade_timeout: limits.upgrade.map(|Span(time)| time),
             log: self.log.settings(),
             metrics: self.metrics.settings(),
+            process: Process {
+                user: self.process.user.clone(),
+                sandbox: self.process.sandbox.unwrap_or(default.process.sandbox),
+                core_dumps: self.process.core_dumps,
+                ..default.process
+            },
             ..default
         }
     }
@@ -119,6 +137,7 @@ impl File {
         limits.drain = Some(Span(settings.drain_timeout));
         self.log.level = Some(Level(settings.log.level));
         self.log.format = Some(settings.log.format);
+        self.process.sandbox = Some(settings.process.sandbox);
         self
     }
 }

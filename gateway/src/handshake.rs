@@ -152,7 +152,7 @@ fn send_some(
 }
 
 /// After `errno`: waits if that helps.
-fn wait(
+pub(crate) fn wait(
     client: BorrowedFd<'_>,
     flags: PollFlags,
     errno: Errno,

@@ -27,20 +27,25 @@
 
 mod args;
 mod config;
+mod confine;
 mod dial;
 mod direction;
+mod ending;
 mod error;
 mod figures;
 mod file;
 mod handshake;
+mod inherited;
 mod listener;
 mod live;
 mod log;
 mod lookup;
+mod manager;
 mod metrics;
 mod own;
 mod pipes;
 mod policy;
+mod proxy;
 mod record;
 mod relay;
 mod relays;
@@ -50,6 +55,7 @@ mod shutdown;
 mod status;
 mod sys;
 mod text;
+mod upgrade;
 mod users;
 mod wait;
 mod watched;
@@ -57,20 +63,22 @@ mod watched;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
+pub use crate::confine::{Needs, Process, confine};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::log::{Log, LogError, LogFormat, LogSettings};
+pub use crate::manager::Manager;
 pub use crate::metrics::MetricsSettings;
 pub use crate::shutdown::Shutdown;
+pub use crate::upgrade::{Again, Report};
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
@@ -99,19 +107,17 @@ pub struct Gateway {
     shared: Arc<Shared>,
     listeners: Vec<(Listen, Arc<Listener>)>,
     events: Receiver<Event>,
+    manager: Manager,
+    report: Report,
     reread: Option<Box<Reread>>,
+    again: Option<Again>,
+    is_upgrading: bool,
     log: Option<Log>,
     status: Option<Arc<Status>>,
 }
 
 /// Where a new configuration comes from, or why there is none.
 type Reread = dyn Fn() -> Result<Config, String> + Send;
-
-/// How often a gateway that drains looks whether the last relay has ended.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-
-/// How long threads have to notice that their client was cut off.
-const CUT_GRACE: Duration = Duration::from_secs(1);
 
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
@@ -126,6 +132,14 @@ impl Gateway {
     /// If one of them cannot be had. One that is there by default and not by configuration may be
     /// missing, on a host without IPv6.
     pub fn bind(config: Config) -> Result<Self, StartError> {
+        Self::adopt(config, Inherited::default())
+    }
+
+    /// The same, with sockets that are bound already in place of those of the same address.
+    ///
+    /// # Errors
+    /// As [`Gateway::bind`].
+    pub fn adopt(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
         let (listen, metrics) = (config.listen.clone(), config.metrics.listen);
         let shared = Arc::new(Shared {
@@ -140,25 +154,38 @@ impl Gateway {
             shared,
             listeners: Vec::new(),
             events,
+            manager: Manager::default(),
+            report: inherited.report(),
             reread: None,
+            again: None,
+            is_upgrading: false,
             log: None,
             status: None,
         };
-        gateway.listeners = gateway.bind_all(&listen)?;
-        gateway.status = Status::bind(None, metrics)?;
+        gateway.status = Status::bind(None, metrics, inherited.take_status())?;
+        gateway.listeners = gateway.bind_all(&listen, inherited)?;
         gateway.tell_listeners();
         Ok(gateway)
     }
 
     /// Those that stand already are not bound again.
-    fn bind_all(&self, listen: &[Listen]) -> Result<Vec<(Listen, Arc<Listener>)>, StartError> {
+    fn bind_all(
+        &self,
+        listen: &[Listen],
+        mut inherited: Inherited,
+    ) -> Result<Vec<(Listen, Arc<Listener>)>, StartError> {
         let mut listeners = Vec::new();
         for &listen in listen {
             if let Some((_, known)) = self.listeners.iter().find(|(known, _)| *known == listen) {
                 listeners.push((listen, Arc::clone(known)));
                 continue;
             }
-            match Listener::bind(Arc::clone(&self.shared), listen) {
+            let shared = Arc::clone(&self.shared);
+            let listener = match inherited.take(listen.address) {
+                Some((passed, is_shared)) => Listener::adopt(shared, passed, is_shared),
+                None => Listener::bind(shared, listen),
+            };
+            match listener {
                 Ok(listener) => listeners.push((listen, Arc::new(listener))),
                 Err(error) if listen.is_optional && is_without_family(&error) => {
                     tracing::info!(address = %listen.address, %error, "not listening there");
@@ -174,9 +201,19 @@ impl Gateway {
         Ok(listeners)
     }
 
+    /// Tells a service manager how it fares, from [`Gateway::run`].
+    pub fn report_to(&mut self, manager: Manager) {
+        self.manager = manager;
+    }
+
     /// On SIGHUP ([`Shutdown::on_signals`]) the configuration is replaced by what `reread` gives.
     pub fn reload_with(&mut self, reread: impl Fn() -> Result<Config, String> + Send + 'static) {
         self.reread = Some(Box::new(reread));
+    }
+
+    /// On SIGUSR2 ([`Shutdown::on_signals`]) a successor is started so, and takes over the listeners.
+    pub fn upgrade_with(&mut self, again: Again) {
+        self.again = Some(again);
     }
 
     /// The log follows the configuration from now on, and its file is opened anew on SIGHUP.
@@ -187,17 +224,25 @@ impl Gateway {
     /// All of the new configuration, or nothing of it. Running relays go on as they began.
     fn reload(&mut self) {
         let Some(reread) = &self.reread else { return };
-        let replaced =
-            reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()));
+        self.manager.reloading();
+        let replaced = if self.is_upgrading {
+            // A listener that is closed here would be closed for the successor too.
+            Err("an upgrade is on its way".to_owned())
+        } else {
+            reread().and_then(|config| self.replace(config).map_err(|error| error.to_string()))
+        };
         match replaced {
             Ok(()) => {
                 self.shared.figures.reloads.add("replaced");
                 tracing::info!("reloaded");
+                self.manager.ready("reloaded");
             }
             Err(why) => {
                 self.shared.figures.reloads.add("refused");
                 self.log.iter().for_each(Log::reopen);
-                tracing::error!("not reloaded, and nothing has changed: {why}");
+                let why = format!("not reloaded, and nothing has changed: {why}");
+                tracing::error!("{why}");
+                self.manager.ready(&why);
             }
         }
     }
@@ -207,11 +252,11 @@ impl Gateway {
             Some(log) => Some((log, log.open(&config.log)?)),
             None => None,
         };
-        let status = Status::bind(self.status.as_ref(), config.metrics.listen)?;
+        let status = Status::bind(self.status.as_ref(), config.metrics.listen, None)?;
         if let Some(status) = &status {
             status.start(&self.shared)?;
         }
-        let listeners = self.bind_all(&config.listen)?;
+        let listeners = self.bind_all(&config.listen, Inherited::default())?;
         for (_, listener) in &listeners {
             if let Err(error) = listener.reinforce() {
                 self.close_but(&listeners, &self.listeners);
@@ -276,34 +321,26 @@ impl Gateway {
         if let Some(status) = &self.status {
             status.start(&self.shared)?;
         }
+        self.manager.ready("serving");
+        self.report.serving();
         let event = self.wait_for_the_end();
-        self.shared
-            .figures
-            .is_draining
-            .store(true, Ordering::Relaxed);
-        for (_, listener) in &self.listeners {
-            listener.close();
-        }
-        self.shared.relays.close();
-        if event == Event::Drain {
-            self.drain();
-        }
-        self.cut();
+        self.end(event);
         Ok(())
     }
 
     fn wait_for_the_end(&mut self) -> Event {
         let mut is_short_of_threads = false;
         loop {
-            let event = if is_short_of_threads {
-                self.events.recv_timeout(THREAD_RETRY)
-            } else {
-                self.events.recv().map_err(RecvTimeoutError::from)
-            };
-            match event {
+            match self.next_event(is_short_of_threads.then_some(THREAD_RETRY)) {
                 Ok(Event::ShortOfThreads) => is_short_of_threads = true,
                 Ok(Event::Reload) => self.reload(),
-                Ok(event @ (Event::Drain | Event::Cut)) => return event,
+                Ok(Event::Upgrade) if !self.is_upgrading => {
+                    self.is_upgrading = self.again.is_some();
+                    self.upgrade();
+                }
+                Ok(Event::Upgrade) => {}
+                Ok(Event::NotReplaced) => self.is_upgrading = false,
+                Ok(event @ (Event::Replaced(_) | Event::Drain | Event::Cut)) => return event,
                 Err(RecvTimeoutError::Timeout) => {
                     is_short_of_threads = self
                         .listeners
@@ -316,28 +353,23 @@ impl Gateway {
         }
     }
 
-    fn drain(&self) {
-        let relays = &self.shared.relays;
-        tracing::info!(relays = relays.count(), "draining");
-        let (start, limit) = (Instant::now(), self.shared.config.get().drain_timeout);
-        while relays.count() > 0 && start.elapsed() < limit {
-            if self.events.recv_timeout(DRAIN_POLL) == Ok(Event::Cut) {
-                break;
+    /// The next event, or a timeout; a service manager hears meanwhile that this thread is alive.
+    fn next_event(&mut self, within: Option<Duration>) -> Result<Event, RecvTimeoutError> {
+        let end = within.and_then(|within| Instant::now().checked_add(within));
+        loop {
+            let relays = &self.shared.relays;
+            let alive = self.manager.alive(|| format!("{} relays", relays.count()));
+            let event = match [end, alive].into_iter().flatten().min() {
+                None => self.events.recv().map_err(RecvTimeoutError::from),
+                Some(at) => {
+                    let left = at.saturating_duration_since(Instant::now());
+                    self.events.recv_timeout(left)
+                }
+            };
+            let is_over = end.is_some_and(|end| Instant::now() >= end);
+            if is_over || event != Err(RecvTimeoutError::Timeout) {
+                return event;
             }
-        }
-    }
-
-    fn cut(&self) {
-        let relays = &self.shared.relays;
-        let left = relays.count();
-        if left > 0 {
-            tracing::warn!(relays = left, "cutting off");
-            relays.cut();
-        }
-        // A thread that waits for the resolver does not notice; it ends with the process.
-        let start = Instant::now();
-        while relays.count() > 0 && start.elapsed() < CUT_GRACE {
-            thread::sleep(DRAIN_POLL);
         }
     }
 }

@@ -90,6 +90,12 @@ impl Log {
         })
     }
 
+    /// Where it goes, if it is a file.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        self.settings.lock().file.clone()
+    }
+
     /// What can go wrong with a new log, before anything has changed.
     pub(crate) fn open(&self, settings: &LogSettings) -> Result<Opened, LogError> {
         open(settings)

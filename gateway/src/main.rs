@@ -4,30 +4,58 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, Log, StartError, Task, raise_descriptor_limit};
+use gateway::{
+    Again, Args, ArgsError, Config, Gateway, Inherited, Log, Manager, Needs, Report, StartError,
+    Task, confine, raise_descriptor_limit,
+};
 
 fn main() -> ExitCode {
-    let args = Args::parse(); // prints and exits with 2 by itself
-    let (text, code) = match prepare(&args) {
+    let mut args = Args::parse(); // prints and exits with 2 by itself
+    let mut report = Report::default();
+    let (text, code) = match prepare(&mut args, &mut report) {
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
-        Ok(Some((config, log))) => match run(config, log, args) {
+        Ok(Some(start)) => match run(start, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
     };
+    report.failed(&text);
     // There is nobody left to be told that this fails.
     writeln!(io::stderr(), "socks6-gateway: {}", text.trim_end()).ok();
     ExitCode::from(code)
 }
 
+/// What a gateway is started with.
+struct Start {
+    config: Config,
+    log: Log,
+    inherited: Inherited,
+    needs: Needs,
+    again: Again,
+}
+
 /// `None` if there is nothing more to do.
-fn prepare(args: &Args) -> Result<Option<(Config, Log)>, ArgsError> {
+fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsError> {
     match args.task() {
         Task::Run => {
-            // First: there may be something to be said of the rest.
-            let log = Log::start(&args.log()?)?;
-            Ok(Some((args.config()?, log)))
+            // First of all, as long as no other descriptor can be mistaken for one of them.
+            let inherited = Inherited::from_environment()?;
+            *report = inherited.report();
+            args.listen_too(inherited.addresses());
+            let (config, log) = args.start()?;
+            let again = Again::from_environment();
+            let needs = Needs {
+                log: log.file(),
+                binary: again.binary().to_owned(),
+            };
+            Ok(Some(Start {
+                config,
+                log,
+                inherited,
+                needs,
+                again,
+            }))
         }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {
@@ -39,9 +67,21 @@ fn prepare(args: &Args) -> Result<Option<(Config, Log)>, ArgsError> {
     }
 }
 
-fn run(config: Config, log: Log, args: Args) -> Result<(), StartError> {
+fn run(start: Start, args: Args) -> Result<(), StartError> {
+    let Start {
+        config,
+        log,
+        inherited,
+        needs,
+        mut again,
+    } = start;
     raise_descriptor_limit();
-    let mut gateway = Gateway::bind(config)?;
+    let (process, was_in_sandbox) = (config.process().clone(), inherited.is_in_sandbox());
+    let mut gateway = Gateway::adopt(config, inherited)?;
+    // With the listeners bound, which may take privileges, and before the first thread.
+    again.is_in_sandbox(confine(&process, &needs, was_in_sandbox)?);
+    gateway.report_to(Manager::from_environment());
+    gateway.upgrade_with(again);
     gateway.log_with(log);
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway

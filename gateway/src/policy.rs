@@ -36,6 +36,7 @@ pub(crate) enum Denial {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
     pub(crate) allow_clients: Vec<IpNet>,
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
     pub(crate) allow_destinations: Vec<IpNet>,
 }
 
@@ -44,6 +45,11 @@ impl Policy {
     /// comes on top.
     pub(crate) fn allows_client(&self, client: IpAddr) -> bool {
         self.allow_clients.is_empty() || covers(&self.allow_clients, client)
+    }
+
+    /// Whether this peer is a load balancer that says by a PROXY header whom it speaks for.
+    pub(crate) fn is_balancer(&self, peer: IpAddr) -> bool {
+        covers(&self.proxy_protocol_from, peer)
     }
 
     /// RFC 6761 §6.3: `localhost` and the names below it are the loopback addresses, and no resolver
@@ -166,6 +172,7 @@ mod tests {
         Policy {
             allow_clients: nets(allow_clients),
             allow_destinations: nets(allow_destinations),
+            ..Policy::default()
         }
     }
 

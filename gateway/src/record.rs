@@ -18,7 +18,7 @@ use crate::watched::{Octets, Watched};
 pub(crate) struct Record<'a> {
     figures: &'a Figures,
     watched: &'a Watched,
-    client: SocketAddr,
+    pub(crate) client: SocketAddr,
     start: Instant,
     pub(crate) user: Option<String>,
     address: Option<SocketAddr>,

@@ -13,6 +13,7 @@ use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
 use crate::lookup::{address_of, allowed_addresses, name_at};
+use crate::proxy::read_source;
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
 use crate::resolve::interleave;
@@ -32,12 +33,16 @@ pub(crate) enum Served {
 pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, watched: &Watched) {
     let mut record = Record::new(peer, &shared.figures, watched);
     let config = shared.config.get();
-    let outcome = if config.policy.allows_client(peer.ip()) {
-        story(shared, &config, client, &mut record)
-    } else {
-        // Without a word: a stranger could otherwise hold a thread for the handshake's time.
-        Err(ServeError::Client)
-    };
+    let deadline = within(config.handshake_timeout);
+    let outcome = source(&config, client, peer, deadline).and_then(|peer| {
+        record.client = peer;
+        if config.policy.allows_client(peer.ip()) {
+            story(shared, &config, client, deadline, &mut record)
+        } else {
+            // Without a word: a stranger could otherwise hold a thread for the handshake's time.
+            Err(ServeError::Client)
+        }
+    });
     shared.figures.note(&outcome);
     record.log(&outcome);
     let is_told = match outcome {
@@ -51,13 +56,27 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, w
     }
 }
 
+/// Whose connection it is: the peer's, or that of the client for which a load balancer speaks.
+fn source(
+    config: &Config,
+    client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Result<SocketAddr, ServeError> {
+    if !config.policy.is_balancer(peer.ip()) {
+        return Ok(peer);
+    }
+    let source = read_source(client, deadline)?.unwrap_or(peer);
+    Ok(SocketAddr::new(source.ip().to_canonical(), source.port()))
+}
+
 fn story(
     shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
+    deadline: Instant,
     record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
-    let deadline = within(config.handshake_timeout);
     let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);

@@ -25,6 +25,7 @@ use rustix::net::{Shutdown, shutdown};
 use crate::Shared;
 use crate::error::StartError;
 use crate::figures::Figures;
+use crate::inherited::Passed;
 use crate::relays::View;
 use crate::status::history::{History, Sample};
 use crate::status::http::{Answer, Connection};
@@ -50,13 +51,16 @@ pub(crate) struct Status {
     listener: Arc<TcpListener>,
     is_started: AtomicBool,
     is_closing: Arc<AtomicBool>,
+    /// Another process goes on listening there.
+    is_left: Arc<AtomicBool>,
 }
 
 impl Status {
-    /// The one for this address, if one is wanted; `standing` if that is it already.
+    /// The one for this address, if one is wanted; `standing` or what a predecessor has passed if that is it already.
     pub(crate) fn bind(
         standing: Option<&Arc<Self>>,
         address: Option<SocketAddr>,
+        passed: Option<Passed>,
     ) -> Result<Option<Arc<Self>>, StartError> {
         let Some(address) = address else {
             return Ok(None);
@@ -64,7 +68,11 @@ impl Status {
         if let Some(standing) = standing.filter(|it| it.configured == address) {
             return Ok(Some(Arc::clone(standing)));
         }
-        let listener = TcpListener::bind(address)
+        let listener = match passed.filter(|it| it.address == address) {
+            Some(passed) => Ok(passed.socket.into()),
+            None => TcpListener::bind(address),
+        };
+        let listener = listener
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|error| StartError::Listen { address, error })?;
         Ok(Some(Arc::new(Self {
@@ -72,7 +80,18 @@ impl Status {
             listener: Arc::new(listener),
             is_started: AtomicBool::new(false),
             is_closing: Arc::default(),
+            is_left: Arc::default(),
         })))
+    }
+
+    /// The address that it was asked for by, and the socket.
+    pub(crate) fn to_hand_over(&self) -> (SocketAddr, Arc<TcpListener>) {
+        (self.configured, Arc::clone(&self.listener))
+    }
+
+    /// Whoever comes next is the other process's; those who have come get their answer.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Relaxed);
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -89,6 +108,7 @@ impl Status {
             is_loopback: self.address().ip().to_canonical().is_loopback(),
             listener: Arc::clone(&self.listener),
             is_closing: Arc::clone(&self.is_closing),
+            is_left: Arc::clone(&self.is_left),
             connections: Vec::new(),
             pause_until: None,
             board: Board {
@@ -106,8 +126,10 @@ impl Status {
 impl Drop for Status {
     fn drop(&mut self) {
         self.is_closing.store(true, Relaxed);
-        // A listener that is shut down wakes its thread.
-        let _ = shutdown(&*self.listener, Shutdown::Both);
+        if !self.is_left.load(Relaxed) {
+            // A listener that is shut down wakes its thread. One that is left must not be: its thread ends with the next sample.
+            let _ = shutdown(&*self.listener, Shutdown::Both);
+        }
     }
 }
 
@@ -116,6 +138,7 @@ struct Server {
     listener: Arc<TcpListener>,
     is_loopback: bool,
     is_closing: Arc<AtomicBool>,
+    is_left: Arc<AtomicBool>,
     connections: Vec<Connection>,
     pause_until: Option<Instant>,
     board: Board,
@@ -123,7 +146,7 @@ struct Server {
 
 impl Server {
     fn run(mut self) {
-        while !self.is_closing.load(Relaxed) {
+        while !self.is_over() {
             self.board.sample();
             let due = self.wait();
             let mut due = due.into_iter();
@@ -141,17 +164,22 @@ impl Server {
                             Err(status) => Answer::text(status, ""),
                         }))
             });
-            if is_called {
+            if is_called && !self.is_left.load(Relaxed) {
                 self.accept();
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        let has_to_answer = self.is_left.load(Relaxed) && !self.connections.is_empty();
+        self.is_closing.load(Relaxed) && !has_to_answer
     }
 
     /// Which have something to be done, the listener first.
     fn wait(&mut self) -> Vec<bool> {
         let now = Instant::now();
         self.pause_until = self.pause_until.filter(|until| *until > now);
-        let listens = if self.pause_until.is_some() {
+        let listens = if self.pause_until.is_some() || self.is_left.load(Relaxed) {
             PollFlags::empty()
         } else {
             PollFlags::IN

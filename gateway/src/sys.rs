@@ -5,6 +5,8 @@
     reason = "lists of the resolver and of the interfaces are C structures, and pthread_create is C"
 )]
 
+pub(crate) mod process;
+
 use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::mem::MaybeUninit;

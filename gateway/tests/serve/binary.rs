@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +34,11 @@ impl Binary {
     pub(crate) fn start_by(script: &str, binary: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", binary]);
+        Self::start_command(command, arguments)
+    }
+
+    /// By a command that takes these arguments besides its own, and becomes the gateway.
+    pub(crate) fn start_command(mut command: Command, arguments: &[&str]) -> Self {
         if !arguments.contains(&"--listen") && !arguments.contains(&"--config") {
             command.args(["--listen", "127.0.0.1:0"]);
         }
@@ -112,6 +118,10 @@ impl Binary {
             .count()
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -132,6 +142,37 @@ impl Drop for Binary {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// A folder for a test's files, deleted with this value.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("socks6-gateway-{}-{name}-{number}", process::id());
+        let path = env::temp_dir().join(folder);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.0.join(file)
+    }
+
+    /// Writes a file, and says where it is.
+    pub(crate) fn write(&self, file: &str, text: &str) -> String {
+        let path = self.path(file);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
     }
 }
 

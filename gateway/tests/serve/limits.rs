@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::binary::{BINARY, Binary};
+use crate::binary::{BINARY, Binary, Folder};
 use crate::harness::{PATIENCE, Running, connect, echo, nobody, read, read_reply, request, until};
 
 fn has_reply(client: &mut TcpStream) -> bool {
@@ -111,7 +111,11 @@ fn out_of_threads_clients_wait_and_the_gateway_goes_on() {
 /// Descriptors and threads after a crowd of clients of every kind are what they were before.
 #[test]
 fn nothing_is_left_of_a_crowd() {
-    let gateway = Binary::start(&["--log", "warn"]);
+    // Nobody but root may look at the descriptors of a process that dumps no core.
+    let folder = Folder::new("crowd");
+    let text = "listen = [\"127.0.0.1:0\"]\n[process]\ncore-dumps = true\n";
+    let file = folder.write("gateway.toml", text);
+    let gateway = Binary::start(&["--log", "warn", "--config", &file]);
     let to = echo();
     let (before, threads) = (gateway.descriptors(), gateway.threads());
     for number in 0..300 {

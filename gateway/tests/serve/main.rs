@@ -8,7 +8,9 @@
     reason = "a test's helpers fail by panicking, like the tests themselves"
 )]
 
+mod balancers;
 mod binary;
+mod confined;
 mod dialling;
 mod early;
 mod handshake;
@@ -16,8 +18,10 @@ mod harness;
 mod limits;
 mod logging;
 mod lookup;
+mod managed;
 mod relaying;
 mod reloading;
 mod stopping;
 mod strangers;
+mod upgrading;
 mod watching;

@@ -21,7 +21,7 @@ fn watched() -> (Running, SocketAddr) {
 }
 
 /// What curl gets, with the head.
-fn curl(status: SocketAddr, path: &str, options: &[&str]) -> String {
+pub(crate) fn curl(status: SocketAddr, path: &str, options: &[&str]) -> String {
     let output = Command::new("curl")
         .args(["--silent", "--include", "--max-time", "10"])
         .args(options)
