@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::policy::Policy;
+use crate::rules::Rules;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub allow_clients: Vec<IpNet>,
     /// Destinations allowed although they are denied by default, such as loopback.
     pub allow_destinations: Vec<IpNet>,
+    /// Who may reach what, and how.
+    pub rules: Rules,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -45,6 +48,7 @@ impl Default for Settings {
             listen: Vec::new(),
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
+            rules: Rules::default(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -62,6 +66,7 @@ impl Default for Settings {
 pub struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) policy: Policy,
+    pub(crate) rules: Rules,
     pub(crate) users: Users,
     pub(crate) max_relays: Option<usize>,
     pub(crate) handshake_timeout: Duration,
@@ -106,6 +111,9 @@ pub enum ConfigError {
     /// A limit that nobody can meet.
     #[error("{0} must be longer than 0")]
     NoTime(&'static str),
+    /// A rule that would never match.
+    #[error("{0}")]
+    Rule(String),
 }
 
 impl Config {
@@ -129,9 +137,16 @@ impl Config {
             allow_clients: settings.allow_clients,
             allow_destinations: settings.allow_destinations,
         };
+        let listen = listeners(&settings.listen);
+        let is_listener = |it| listen.iter().any(|listen| listen.address == it);
+        settings
+            .rules
+            .check_against(is_listener, !settings.users.is_empty())
+            .map_err(ConfigError::Rule)?;
         Ok(Self {
-            listen: listeners(&settings.listen),
+            listen,
             policy,
+            rules: settings.rules,
             users: settings.users,
             max_relays: settings.max_relays,
             handshake_timeout: settings.handshake_timeout,

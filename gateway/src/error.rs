@@ -10,6 +10,7 @@ use socks_wire::{Cmd, HandshakeError, Rep};
 use crate::dial::DialError;
 use crate::policy::Denial;
 use crate::resolve::ResolveError;
+use crate::rules::DeniedBy;
 
 /// Why the gateway does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,11 @@ pub(crate) enum ServeError {
     Client,
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
+    #[error("{}", match &.0.0 {
+        Some(rule) => format!("denied by rule {rule}"),
+        None => "no rule allows it".to_owned(),
+    })]
+    Rule(DeniedBy, Option<SocketAddr>),
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
@@ -68,7 +74,7 @@ impl ServeError {
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
-            Self::Denied(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
+            Self::Denied(..) | Self::Rule(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
             // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
             // will not exist in a second either; a name server that does not answer is this
             // server's own trouble, which says nothing about the host and may pass.
@@ -88,7 +94,7 @@ impl ServeError {
     /// The destination's address that the error is about, if one is.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Denied(_, address) => *address,
+            Self::Denied(_, address) | Self::Rule(_, address) => *address,
             Self::Dial(_, address) => Some(*address),
             _ => None,
         }
@@ -105,6 +111,7 @@ impl ServeError {
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::Denied(..) => "destination-not-allowed",
+            Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",

@@ -8,8 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
 use crate::config::Settings;
+use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Span};
 
 /// All of the file.
@@ -22,6 +24,8 @@ pub(crate) struct File {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
+    pub(crate) groups: Groups,
+    pub(crate) rule: Vec<Spanned<Rule>>,
 }
 
 /// `[limits]`
@@ -45,6 +49,16 @@ pub enum FileError {
     /// It is no TOML, or says something that is not known here: with line, column and the line itself.
     #[error("{0}: {1}")]
     Wrong(PathBuf, Box<toml::de::Error>),
+    /// A table of it makes no sense beside the others.
+    #[error("{path}: line {line}: {why}")]
+    Senseless {
+        /// The file.
+        path: PathBuf,
+        /// Where the table begins.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl File {
@@ -54,9 +68,30 @@ impl File {
             .map_err(|error| FileError::Unreadable(path.to_owned(), error))?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
+        file.check().map_err(|(at, why)| FileError::Senseless {
+            path: path.to_owned(),
+            line: line_of(&text, at),
+            why,
+        })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
         Ok(file)
+    }
+
+    /// What is wrong with a table, and the octet at which it begins.
+    pub(crate) fn check(&self) -> Result<(), (usize, String)> {
+        let rules = self.rules();
+        for rule in &self.rule {
+            rules
+                .check(rule.get_ref())
+                .map_err(|why| (rule.span().start, why))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        let rules = self.rule.iter().map(|rule| rule.get_ref().clone());
+        Rules::new(self.groups.clone(), rules)
     }
 
     /// The settings, with what is missing at its default; users are read from their own file.
@@ -76,6 +111,7 @@ impl File {
                 .iter()
                 .map(|&Cidr(net)| net)
                 .collect(),
+            rules: self.rules(),
             open_relay_for_anyone: self.open_relay_for_anyone,
             max_relays: limits.relays,
             handshake_timeout: of(limits.handshake, default.handshake_timeout),
@@ -95,6 +131,11 @@ impl File {
         limits.drain = Some(Span(settings.drain_timeout));
         self
     }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    before.matches('\n').count().saturating_add(1)
 }
 
 #[cfg(test)]

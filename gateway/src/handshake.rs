@@ -12,6 +12,7 @@ use socks_wire::{
 };
 
 use crate::error::ServeError;
+use crate::rules::logged;
 use crate::users::Users;
 use crate::wait::poll_until;
 
@@ -63,14 +64,7 @@ pub(crate) fn negotiate(
                 unread = unread.get(taken..).unwrap_or_default();
             }
             ServerStep::Authenticate(credentials) => {
-                // A blank in the log would begin the next field.
-                *user = Some(
-                    credentials
-                        .user()
-                        .escape_ascii()
-                        .to_string()
-                        .replace(' ', "\\x20"),
-                );
+                *user = Some(logged(credentials.user()));
                 let ok = users.knows(&credentials);
                 handshake.authenticated(ok);
             }

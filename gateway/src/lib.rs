@@ -41,6 +41,7 @@ mod record;
 mod relay;
 mod relays;
 mod resolve;
+mod rules;
 mod serve;
 mod shutdown;
 mod sys;
@@ -61,6 +62,7 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::rules::Rules;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 

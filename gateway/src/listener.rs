@@ -41,6 +41,8 @@ pub(crate) struct Listener {
     shared: Arc<Shared>,
     socket: OwnedFd,
     address: SocketAddr,
+    /// As it was configured: what rules call it.
+    configured: SocketAddr,
     /// Threads in accept(2), or on their way there.
     idle: AtomicUsize,
     is_closing: AtomicBool,
@@ -75,6 +77,7 @@ impl Listener {
             shared,
             socket: socket.into(),
             address,
+            configured: listen.address,
             idle: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
             is_starved: AtomicBool::new(false),
@@ -126,7 +129,8 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
+            let story =
+                AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer, self.configured));
             catch_unwind(story).ok();
             drop(client);
             if !self.may_stay() {

@@ -136,7 +136,7 @@ const fn v6(groups: [u16; 8], prefix_bits: u8) -> IpNet {
 }
 
 /// The v4 address to which a packet for this v6 address may end up going.
-fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+pub(crate) fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let groups = v6.segments();
     let (high, low) = match groups {
         // v4-compatible (RFC 4291 §2.5.5.1), save for :: and ::1, which are themselves

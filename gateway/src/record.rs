@@ -19,6 +19,8 @@ pub(crate) struct Record {
     pub(crate) user: Option<String>,
     address: Option<SocketAddr>,
     pub(crate) rep: Option<Rep>,
+    /// The rule that has allowed it, or not.
+    pub(crate) rule: Option<String>,
     request: Option<(Version, Cmd, Destination)>,
     dialled: Option<Duration>,
 }
@@ -31,6 +33,7 @@ impl Record {
             user: None,
             address: None,
             rep: None,
+            rule: None,
             request: None,
             dialled: None,
         }
@@ -75,6 +78,7 @@ impl Record {
                     destination = self.request.as_ref().map(|(_, _, to)| field::display(to)),
                     address = address.map(field::display),
                     family = address.map(|it| field::display(family(it))),
+                    rule = self.rule.as_deref().map(field::display),
                     rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
                     to_destination = carried.map(|it| it.to_destination),
                     to_client = carried.map(|it| it.to_client),

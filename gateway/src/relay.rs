@@ -59,6 +59,8 @@ pub(crate) enum End {
     Broken(Side, Errno),
     /// No octet either way for the idle limit.
     Idle,
+    /// It lasted as long as a rule lets it.
+    Total,
 }
 
 impl fmt::Display for End {
@@ -66,6 +68,7 @@ impl fmt::Display for End {
         let (side, errno) = match *self {
             Self::Orderly => return f.write_str("orderly"),
             Self::Idle => return f.write_str("idle-limit"),
+            Self::Total => return f.write_str("total-limit"),
             Self::Broken(Side::Client, errno) => ("client", errno),
             Self::Broken(Side::Destination, errno) => ("destination", errno),
         };
@@ -93,6 +96,7 @@ pub(crate) fn relay(
     early: &[u8],
     pools: &Pools,
     idle_limit: Option<Duration>,
+    ends_at: Option<Instant>,
 ) -> Carried {
     let now = Instant::now();
     let mut relay = Relay {
@@ -105,7 +109,7 @@ pub(crate) fn relay(
         relay.to_destination.preload(early);
         relay.pump(Side::Client, now);
     }
-    let end = relay.run(idle_limit);
+    let end = relay.run(idle_limit, ends_at);
     Carried {
         to_destination: relay.to_destination.octets(),
         to_client: relay.to_client.octets(),
@@ -122,7 +126,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn run(&mut self, idle_limit: Option<Duration>) -> End {
+    fn run(&mut self, idle_limit: Option<Duration>, ends_at: Option<Instant>) -> End {
         while !(self.to_destination.is_over() && self.to_client.is_over()) {
             let now = Instant::now();
             if let Some((side, errno, flushed_by)) = self.broken
@@ -135,6 +139,9 @@ impl<'a> Relay<'a> {
             if idle_at.is_some_and(|at| now >= at) {
                 return End::Idle;
             }
+            if ends_at.is_some_and(|at| now >= at) {
+                return End::Total;
+            }
             self.to_destination.release_if_quiet(now, QUIET);
             self.to_client.release_if_quiet(now, QUIET);
             let mut quiet_at = last.checked_add(QUIET);
@@ -143,7 +150,12 @@ impl<'a> Relay<'a> {
                 self.keep_alive();
             }
             let flushed_by = self.broken.map(|(_, _, at)| at);
-            self.turn([idle_at, quiet_at, flushed_by].into_iter().flatten().min());
+            self.turn(
+                [idle_at, ends_at, quiet_at, flushed_by]
+                    .into_iter()
+                    .flatten()
+                    .min(),
+            );
         }
         match self.broken {
             None => End::Orderly,
@@ -291,7 +303,7 @@ mod tests {
             let pools = Arc::clone(&pools);
             move || {
                 let (client, destination) = (client_inside.as_fd(), destination_inside.as_fd());
-                relay(client, destination, b"early", &pools, None)
+                relay(client, destination, b"early", &pools, None, None)
             }
         });
         let mut early = [0; 5];
@@ -331,6 +343,7 @@ mod tests {
         for (end, text) in [
             (End::Orderly, "orderly"),
             (End::Idle, "idle-limit"),
+            (End::Total, "total-limit"),
             (End::Broken(Side::Client, Errno::CONNRESET), "client-reset"),
             (
                 End::Broken(Side::Destination, Errno::PIPE),

@@ -95,24 +95,21 @@ const EAI_ADDRFAMILY: libc::c_int = -9;
 
 /// RFC 8305 §4: the resolver's order (RFC 6724) with the families taking turns, the first one
 /// beginning, so that a family without a working path costs one attempt's delay and not all of them.
-pub(crate) fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let of = |v6: bool| {
-        addresses
-            .iter()
-            .copied()
-            .filter(move |address| address.is_ipv6() == v6)
-    };
+pub(crate) fn interleave<T: Copy>(items: &[T], address_of: impl Fn(&T) -> SocketAddr) -> Vec<T> {
+    let is_v6 = |item: &T| address_of(item).is_ipv6();
+    let is_v6_first = items.first().is_some_and(is_v6);
+    let of = |v6: bool| items.iter().copied().filter(move |item| is_v6(item) == v6);
     let (mut first, mut second) = (of(is_v6_first), of(!is_v6_first));
-    let mut ordered = Vec::with_capacity(addresses.len());
+    let mut ordered: Vec<T> = Vec::with_capacity(items.len());
     loop {
         let turn = [first.next(), second.next()];
-        if turn == [None, None] {
+        if turn.iter().all(Option::is_none) {
             break;
         }
-        for address in turn.into_iter().flatten() {
-            if !ordered.contains(&address) {
-                ordered.push(address);
+        for item in turn.into_iter().flatten() {
+            let is_known = |known: &T| address_of(known) == address_of(&item);
+            if !ordered.iter().any(is_known) {
+                ordered.push(item);
             }
         }
     }
@@ -166,7 +163,7 @@ mod tests {
         ];
         for (resolved, tried) in cases {
             assert_eq!(
-                interleave(&addresses(resolved)),
+                interleave(&addresses(resolved), |it| *it),
                 addresses(tried),
                 "{resolved:?}"
             );
@@ -178,7 +175,7 @@ mod tests {
         let many: Vec<SocketAddr> = (1..=255)
             .map(|n| SocketAddr::from(([192, 0, 2, n], 80)))
             .collect();
-        assert_eq!(interleave(&many).len(), MOST_ADDRESSES);
+        assert_eq!(interleave(&many, |it| *it).len(), MOST_ADDRESSES);
     }
 
     #[test]

@@ -5,17 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
+use socks_wire::{Address, Bound, Cmd, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
-use crate::lookup::{address_of, allowed_addresses, name_at};
+use crate::lookup::{Candidate, address_in, address_of, candidates, name_at};
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
-use crate::resolve::interleave;
+use crate::rules::{Asked, Rule};
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +28,16 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
-pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
+pub(crate) fn serve(
+    shared: &Shared,
+    client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    listener: SocketAddr,
+) {
     let mut record = Record::new(peer);
     let config = shared.config.get();
     let outcome = if config.policy.allows_client(peer.ip()) {
-        story(shared, &config, client, &mut record)
+        story(shared, &config, client, peer, listener, &mut record)
     } else {
         // Without a word: a stranger could otherwise hold a thread for the handshake's time.
         Err(ServeError::Client)
@@ -52,6 +57,8 @@ fn story(
     shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    listener: SocketAddr,
     record: &mut Record,
 ) -> Result<Served, ServeError> {
     let deadline = within(config.handshake_timeout);
@@ -59,8 +66,24 @@ fn story(
     let request = negotiated.request;
     record.requested(&request);
 
-    let found = find(shared, config, client, &request, record).inspect_err(|error| {
+    let user = record.user.clone();
+    let destination = &request.destination;
+    let asked = Asked {
+        client: peer.ip(),
+        listener,
+        user: user.as_deref(),
+        cmd: request.cmd,
+        name: match &destination.address {
+            Address::Fqdn(name) if address_in(destination).is_none() => Some(name),
+            _ => None,
+        },
+        port: destination.port,
+    };
+    let found = find(shared, config, client, &asked, &request, record).inspect_err(|error| {
         record.rep = error.rep();
+        if let ServeError::Rule(by, _) = error {
+            record.rule.clone_from(&by.0);
+        }
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
             let soon = within(Duration::from_secs(1));
@@ -70,7 +93,7 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled) => {
+        Found::Connection(dialled, _) => {
             // From the reply on, a gateway that is killed must not look like the end of a stream.
             let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
             Bound {
@@ -90,7 +113,7 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
-    let Found::Connection(dialled) = found else {
+    let Found::Connection(dialled, rule) = found else {
         return Ok(Served::Answered);
     };
 
@@ -101,6 +124,7 @@ fn story(
         &negotiated.early,
         &shared.pools,
         config.idle_timeout,
+        rule.and_then(Rule::total).map(within),
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
@@ -111,55 +135,60 @@ fn story(
 }
 
 /// What a request leads to.
-enum Found {
-    /// CONNECT's.
-    Connection(Dialled),
+enum Found<'r> {
+    /// CONNECT's, by this rule.
+    Connection(Dialled, Option<&'r Rule>),
     /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
     Answer(Address),
 }
 
-fn find(
+fn find<'r>(
     shared: &Shared,
-    config: &Config,
+    config: &'r Config,
     client: BorrowedFd<'_>,
+    asked: &Asked<'_>,
     request: &ServerRequest,
     record: &mut Record,
-) -> Result<Found, ServeError> {
+) -> Result<Found<'r>, ServeError> {
     let destination = &request.destination;
     match (request.cmd, request.version) {
         (Cmd::CONNECT, _) => {
-            connect(shared, config, client, destination, record).map(Found::Connection)
+            let candidates = candidates(shared, config, asked, destination)?;
+            connect(config, client, &candidates, record)
         }
         // A reply of SOCKS4 has no room for a v6 address, or a name.
         (Cmd::RESOLVE, Version::V5) => {
-            let ip = address_of(shared, &config.policy, destination)?;
-            Ok(Found::Answer(Address::Ip(ip)))
+            let first = address_of(shared, config, asked, destination)?;
+            record.rule = first.rule.map(Rule::label);
+            Ok(Found::Answer(Address::Ip(first.address.ip())))
         }
         (Cmd::RESOLVE_PTR, Version::V5) => {
-            let name = name_at(shared, &config.policy, destination)?;
+            let name = name_at(shared, config, asked, destination)?;
             Ok(Found::Answer(Address::Fqdn(name)))
         }
         (cmd, _) => Err(ServeError::Command(cmd)),
     }
 }
 
-/// A connection to what the client asked for, if the policy has nothing against it.
-fn connect(
-    shared: &Shared,
+/// A connection to the first of these that answers.
+fn connect<'r>(
     config: &Config,
     client: BorrowedFd<'_>,
-    destination: &Destination,
+    candidates: &[Candidate<'r>],
     record: &mut Record,
-) -> Result<Dialled, ServeError> {
-    let addresses = allowed_addresses(shared, &config.policy, destination)?;
-    let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
+) -> Result<Found<'r>, ServeError> {
+    let addresses: Vec<SocketAddr> = candidates.iter().map(|it| it.address).collect();
+    let dialled = dial(&addresses, client, within(config.dial_timeout))?;
     record.dialled(dialled.peer);
+    let chosen = candidates.iter().find(|it| it.address == dialled.peer);
+    let rule = chosen.and_then(|it| it.rule);
+    record.rule = rule.map(Rule::label);
     // Whatever the interfaces say, an address that answers from itself is this host.
     match config
         .policy
         .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
     {
-        Ok(()) => Ok(dialled),
+        Ok(()) => Ok(Found::Connection(dialled, rule)),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }

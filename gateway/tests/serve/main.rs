@@ -17,5 +17,6 @@ mod limits;
 mod lookup;
 mod relaying;
 mod reloading;
+mod ruling;
 mod stopping;
 mod strangers;

@@ -12,21 +12,21 @@ use crate::binary::{BINARY, Binary};
 use crate::harness::{connect, echo, nobody, read, read_reply, request, until};
 
 /// A configuration file that can be written anew, deleted with this value.
-struct ConfigFile(PathBuf);
+pub(crate) struct ConfigFile(PathBuf);
 
 impl ConfigFile {
-    fn new(name: &str, text: &str) -> Self {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
         let path =
             std::env::temp_dir().join(format!("socks6-gateway-{}-{name}", std::process::id()));
         fs::write(&path, text).unwrap();
         Self(path)
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 
-    fn reload(&self, gateway: &Binary, text: &str, said: &str) {
+    pub(crate) fn reload(&self, gateway: &Binary, text: &str, said: &str) {
         let seen = gateway.log().len();
         fs::write(&self.0, text).unwrap();
         gateway.signal(Signal::HUP);
@@ -108,7 +108,7 @@ fn a_reload_opens_and_closes_listeners() {
     assert_eq!(read(&mut running, 10), b"still here");
 }
 
-fn run(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = Command::new(BINARY).args(arguments).output().unwrap();
     let text = |octets| String::from_utf8(octets).unwrap();
     let status = output.status.code().unwrap();
