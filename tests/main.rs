@@ -12,6 +12,7 @@
 )]
 
 mod bad_gateways;
+mod chains;
 mod dns;
 mod errors;
 mod failover;

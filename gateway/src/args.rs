@@ -7,13 +7,16 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Parser;
+use toml::Spanned;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
 use crate::text::{Cidr, Endpoint, Span};
+use crate::upstream::UpstreamError;
 use crate::users::{Users, UsersError};
 
 /// SOCKS gateway between IPv4 and IPv6 (RFC 3089): clients of either family reach destinations of
@@ -145,6 +148,9 @@ pub enum ArgsError {
     /// The password file says something else than users and passwords.
     #[error("--password-file {0}: {1}")]
     Users(PathBuf, UsersError),
+    /// An upstream is of no use.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, UpstreamError),
     /// The log file cannot be opened.
     #[error("cannot open --log-file {0}: {1}")]
     LogFile(PathBuf, io::Error),
@@ -196,9 +202,17 @@ impl Args {
             Some(path) => read_users(self.user.as_deref(), path)?,
             None => Users::default(),
         };
+        let mut upstreams = Vec::new();
+        for table in file.upstream.iter().map(Spanned::get_ref) {
+            let upstream = table.ready(read_secret);
+            let wrong = |error| ArgsError::Upstream(table.name.clone(), error);
+            upstreams.push(Arc::new(upstream.map_err(wrong)?));
+        }
+        let settings = file.settings();
         Ok(Config::new(Settings {
             users,
-            ..file.settings()
+            rules: settings.rules.with_upstreams(upstreams),
+            ..settings
         })?)
     }
 
@@ -249,18 +263,23 @@ fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     if path.as_os_str().as_bytes() == b"-" {
         io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
     } else {
-        let mut file = fs::File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode();
-        if mode & 0o004 != 0 {
-            tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
-        }
-        file.read_to_end(&mut octets).map_err(unreadable)?;
+        octets = read_secret(path).map_err(unreadable)?;
     }
     let users = match user {
         Some(name) => Users::single(name.as_bytes(), &octets),
         None => Users::from_lines(&octets),
     };
     users.map_err(|error| ArgsError::Users(path.to_owned(), error))
+}
+
+fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.mode() & 0o004 != 0 {
+        tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
+    }
+    file.read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 #[cfg(test)]

@@ -56,6 +56,14 @@ pub(crate) enum ServeError {
         None => "no rule allows it".to_owned(),
     })]
     Rule(DeniedBy, Option<SocketAddr>),
+    /// RFC 3089 §4: "the loop of relaying" that a chain of gateways can become.
+    #[error("it has come through {0} gateways, which is a loop")]
+    Loop(u8),
+    // The next gateway's.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, String),
+    #[error("upstream {0}: {1}")]
+    Refused(String, Rep),
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
@@ -83,6 +91,10 @@ impl ServeError {
             }
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
+            // By its name, though most servers say it of silence.
+            Self::Loop(_) => Some(Rep::TTL_EXPIRED),
+            Self::Upstream(..) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::Refused(_, rep) => Some(*rep),
         }
     }
 
@@ -117,6 +129,9 @@ impl ServeError {
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
+            Self::Loop(_) => "loop",
+            Self::Upstream(..) => "upstream-failed",
+            Self::Refused(..) => "refused-by-upstream",
         }
     }
 }
@@ -191,6 +206,13 @@ mod tests {
                 Some(0x01),
             ),
             (ServeError::Dial(refused(), address), Some(0x05)),
+            (ServeError::Rule(DeniedBy(None), None), Some(0x02)),
+            (ServeError::Loop(8), Some(0x06)),
+            (
+                ServeError::Upstream(String::new(), String::new()),
+                Some(0x01),
+            ),
+            (ServeError::Refused(String::new(), Rep(0x5e)), Some(0x5e)),
             (ServeError::ClientGone, None),
             (
                 ServeError::Handshake(HandshakeError::WrongPassword(1)),

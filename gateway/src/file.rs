@@ -13,6 +13,7 @@ use toml::Spanned;
 use crate::config::Settings;
 use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Span};
+use crate::upstream::UpstreamTable;
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -26,6 +27,7 @@ pub(crate) struct File {
     pub(crate) limits: Limits,
     pub(crate) groups: Groups,
     pub(crate) rule: Vec<Spanned<Rule>>,
+    pub(crate) upstream: Vec<Spanned<UpstreamTable>>,
 }
 
 /// `[limits]`
@@ -75,15 +77,27 @@ impl File {
         })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
+        for upstream in file.upstream.iter_mut().map(Spanned::get_mut) {
+            upstream.password_file = upstream.password_file.take().map(|path| folder.join(path));
+        }
         Ok(file)
     }
 
     /// What is wrong with a table, and the octet at which it begins.
     pub(crate) fn check(&self) -> Result<(), (usize, String)> {
+        let mut upstreams = Vec::new();
+        for upstream in &self.upstream {
+            let (at, table) = (upstream.span().start, upstream.get_ref());
+            table.check().map_err(|why| (at, why.to_owned()))?;
+            if upstreams.contains(&table.name.as_str()) {
+                return Err((at, format!("there are two upstreams \"{}\"", table.name)));
+            }
+            upstreams.push(&table.name);
+        }
         let rules = self.rules();
         for rule in &self.rule {
             rules
-                .check(rule.get_ref())
+                .check(rule.get_ref(), &upstreams)
                 .map_err(|why| (rule.span().start, why))?;
         }
         Ok(())

@@ -31,6 +31,8 @@ pub(crate) struct Negotiated {
     pub(crate) request: ServerRequest,
     /// Octets behind the request: they belong to the destination.
     pub(crate) early: Vec<u8>,
+    /// Through how many gateways it has come, as far as they say so.
+    pub(crate) hops: u8,
 }
 
 /// Brings a client to its request. `user` is told as soon as there is one, right password or wrong.
@@ -72,6 +74,7 @@ pub(crate) fn negotiate(
                 return Ok(Negotiated {
                     request,
                     early: unread.to_vec(),
+                    hops: handshake.hops(),
                 });
             }
             ServerStep::Fail(error) => return Err(ServeError::Handshake(error)),

@@ -46,6 +46,7 @@ mod serve;
 mod shutdown;
 mod sys;
 mod text;
+mod upstream;
 mod users;
 mod wait;
 
@@ -64,6 +65,7 @@ pub use crate::error::StartError;
 pub use crate::file::FileError;
 pub use crate::rules::Rules;
 pub use crate::shutdown::Shutdown;
+pub use crate::upstream::UpstreamError;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;

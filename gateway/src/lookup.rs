@@ -8,7 +8,7 @@ use socks_wire::{Address, Destination, Fqdn};
 use crate::Shared;
 use crate::config::Config;
 use crate::error::ServeError;
-use crate::resolve::{ResolveError, interleave, literal, name_of, resolve};
+use crate::resolve::{interleave, literal, name_of, resolve};
 use crate::rules::{Asked, Rule};
 
 /// An address that may be dialled, and the rule that says so, if there are rules.
@@ -28,17 +28,38 @@ pub(crate) fn address_in(destination: &Destination) -> Option<IpAddr> {
     ip.map(|ip| ip.to_canonical())
 }
 
-/// What may be dialled, in the order in which it is to be tried: at least one address. A name that has an allowed address
-/// is connected to it, and never to the others.
-pub(crate) fn candidates<'r>(
+/// The name that a client has sent, if it is not the text of an address.
+pub(crate) fn name_in(destination: &Destination) -> Option<&Fqdn> {
+    match &destination.address {
+        Address::Fqdn(name) if literal(name).is_none() => Some(name),
+        _ => None,
+    }
+}
+
+/// How a destination is reached.
+#[derive(Debug)]
+pub(crate) enum Route<'r> {
+    /// By ourselves: what may be dialled, in the order in which it is to be tried; at least one address. A name that has an
+    /// allowed address is connected to it, and never to the others.
+    Direct(Vec<Candidate<'r>>),
+    /// By an upstream of this rule, which is sent this address or, without one, what the client has sent.
+    Via(&'r Rule, Option<SocketAddr>),
+}
+
+/// The rule for the first address that is allowed says whether an upstream is asked.
+pub(crate) fn route<'r>(
     shared: &Shared,
     config: &'r Config,
     asked: &Asked<'_>,
     destination: &Destination,
-) -> Result<Vec<Candidate<'r>>, ServeError> {
+) -> Result<Route<'r>, ServeError> {
+    let addresses = match judge_name(config, asked, destination)? {
+        Some(rule) => return Ok(Route::Via(rule, None)),
+        None => real_addresses(destination)?,
+    };
     let mut candidates = Vec::new();
     let mut denied = None;
-    for address in real_addresses(config, asked, destination)? {
+    for address in addresses {
         match judge(shared, config, asked, address) {
             Ok(rule) => candidates.push(Candidate { address, rule }),
             Err(error) => {
@@ -46,24 +67,23 @@ pub(crate) fn candidates<'r>(
             }
         }
     }
-    match denied {
-        Some(denied) if candidates.is_empty() => Err(denied),
-        _ => Ok(interleave(&candidates, |it| it.address)),
+    if let (Some(denied), true) = (denied, candidates.is_empty()) {
+        return Err(denied);
     }
-}
-
-/// RESOLVE: one address of a name, the first that a CONNECT would try.
-pub(crate) fn address_of<'r>(
-    shared: &Shared,
-    config: &'r Config,
-    asked: &Asked<'_>,
-    destination: &Destination,
-) -> Result<Candidate<'r>, ServeError> {
-    let candidates = match candidates(shared, config, asked, destination) {
-        Err(ServeError::Resolve(ResolveError::NoAddress)) => return Err(ServeError::NoAddress),
-        other => other?,
-    };
-    candidates.first().copied().ok_or(ServeError::NoAddress)
+    let is_via = |it: &Candidate<'_>| it.rule.is_some_and(Rule::has_upstreams);
+    match candidates.first() {
+        Some(&Candidate {
+            rule: Some(rule),
+            address,
+        }) if rule.has_upstreams() => {
+            let judged = (!rule.sends_on_what_was_sent()).then_some(address);
+            Ok(Route::Via(rule, judged))
+        }
+        _ => {
+            candidates.retain(|it| !is_via(it));
+            Ok(Route::Direct(interleave(&candidates, |it| it.address)))
+        }
+    }
 }
 
 /// RESOLVE_PTR: the name of an address that a CONNECT could reach.
@@ -74,7 +94,11 @@ pub(crate) fn name_at(
     destination: &Destination,
 ) -> Result<Fqdn, ServeError> {
     let ip = address_in(destination).ok_or(ServeError::NotAnAddress)?;
-    judge(shared, config, asked, SocketAddr::new(ip, 0))?;
+    let rule = judge(shared, config, asked, SocketAddr::new(ip, 0))?;
+    if rule.is_some_and(Rule::has_upstreams) {
+        // What our own resolver calls it says nothing of the host that the upstream would reach.
+        return Err(ServeError::Command(asked.cmd));
+    }
     name_of(ip).map_err(ServeError::Resolve)
 }
 
@@ -95,16 +119,14 @@ fn judge<'r>(
         .map_err(|by| ServeError::Rule(by, Some(address)))
 }
 
-fn real_addresses(
-    config: &Config,
+/// A name before it is resolved: the rule that sends it on as it is, if one does. Nothing is said of an address here.
+fn judge_name<'r>(
+    config: &'r Config,
     asked: &Asked<'_>,
     destination: &Destination,
-) -> Result<Vec<SocketAddr>, ServeError> {
-    let name = match (address_in(destination), &destination.address) {
-        (Some(ip), _) | (None, &Address::Ip(ip)) => {
-            return Ok(vec![SocketAddr::new(ip, destination.port)]);
-        }
-        (None, Address::Fqdn(name)) => name,
+) -> Result<Option<&'r Rule>, ServeError> {
+    let Some(name) = name_in(destination) else {
+        return Ok(None);
     };
     config
         .policy
@@ -113,8 +135,16 @@ fn real_addresses(
     config
         .rules
         .judge_name(asked)
-        .map_err(|by| ServeError::Rule(by, None))?;
-    let mut addresses = resolve(name, destination.port).map_err(ServeError::Resolve)?;
+        .map_err(|by| ServeError::Rule(by, None))
+}
+
+fn real_addresses(destination: &Destination) -> Result<Vec<SocketAddr>, ServeError> {
+    let port = destination.port;
+    let Some(name) = name_in(destination) else {
+        let ip = address_in(destination);
+        return Ok(ip.map(|ip| SocketAddr::new(ip, port)).into_iter().collect());
+    };
+    let mut addresses = resolve(name, port).map_err(ServeError::Resolve)?;
     for address in &mut addresses {
         address.set_ip(address.ip().to_canonical());
     }

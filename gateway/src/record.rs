@@ -21,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) rep: Option<Rep>,
     /// The rule that has allowed it, or not.
     pub(crate) rule: Option<String>,
+    /// The upstream that has answered.
+    pub(crate) via: Option<String>,
     request: Option<(Version, Cmd, Destination)>,
     dialled: Option<Duration>,
 }
@@ -34,6 +36,7 @@ impl Record {
             address: None,
             rep: None,
             rule: None,
+            via: None,
             request: None,
             dialled: None,
         }
@@ -79,6 +82,7 @@ impl Record {
                     address = address.map(field::display),
                     family = address.map(|it| field::display(family(it))),
                     rule = self.rule.as_deref().map(field::display),
+                    via = self.via.as_deref().map(field::display),
                     rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
                     to_destination = carried.map(|it| it.to_destination),
                     to_client = carried.map(|it| it.to_client),

@@ -13,6 +13,8 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socks_wire::{Cmd, Fqdn};
@@ -20,6 +22,7 @@ use socks_wire::{Cmd, Fqdn};
 use crate::policy::embedded_v4;
 use crate::rules::words::{AnyOf, Command, Names, Ports};
 use crate::text::{Cidr, Endpoint, Span};
+use crate::upstream::Upstream;
 
 /// One `[[rule]]`. All conditions that it has must hold.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -40,6 +43,8 @@ pub(crate) struct Rule {
     destinations: Option<AnyOf<Cidr>>,
     ports: Option<AnyOf<Ports>>,
 
+    /// Which upstreams may be asked for the destination, in this order.
+    via: Option<AnyOf<String>>,
     /// From the reply on, the relay may last so long.
     total: Option<Span>,
 }
@@ -59,6 +64,7 @@ pub(crate) type Groups = BTreeMap<String, Vec<String>>;
 pub struct Rules {
     groups: Groups,
     rules: Vec<Rule>,
+    upstreams: Vec<Arc<Upstream>>,
 }
 
 /// What a client asks for, as far as it is known before an address is.
@@ -73,6 +79,8 @@ pub(crate) struct Asked<'a> {
     /// `None` if the client has sent an address, or the text of one.
     pub(crate) name: Option<&'a Fqdn>,
     pub(crate) port: u16,
+    /// Through how many gateways it has come.
+    pub(crate) hops: u8,
 }
 
 /// Which rule denies something: its name, or its number; `None` if no rule allows it.
@@ -87,17 +95,29 @@ impl Rules {
         Self {
             groups,
             rules: numbered.collect(),
+            upstreams: Vec::new(),
         }
     }
 
-    /// Before a name is resolved.
-    pub(crate) fn judge_name(&self, asked: &Asked<'_>) -> Result<(), DeniedBy> {
+    pub(crate) fn with_upstreams(self, upstreams: Vec<Arc<Upstream>>) -> Self {
+        Self { upstreams, ..self }
+    }
+
+    /// Those of a rule's `via`, in its order.
+    pub(crate) fn upstreams(&self, rule: &Rule) -> Vec<&Upstream> {
+        let named = |name: &String| self.upstreams.iter().find(|it| it.name == *name);
+        let via = rule.via.iter().flat_map(AnyOf::iter);
+        via.filter_map(named).map(Arc::as_ref).collect()
+    }
+
+    /// Before a name is resolved. It is not, if there is a rule that sends it to an upstream as it is.
+    pub(crate) fn judge_name(&self, asked: &Asked<'_>) -> Result<Option<&Rule>, DeniedBy> {
         let mut asked_for = self.rules.iter().filter(|rule| self.matches(rule, asked));
         let decides =
             asked_for.find(|rule| rule.action == Action::Allow || rule.destinations.is_none());
         match decides {
-            Some(rule) => rule.verdict().map(|_allowed| ()),
-            None if self.rules.is_empty() => Ok(()),
+            Some(rule) => Ok(Some(rule.verdict()?).filter(|it| it.sends_on_what_was_sent())),
+            None if self.rules.is_empty() => Ok(None),
             None => Err(DeniedBy(None)),
         }
     }
@@ -140,7 +160,11 @@ impl Rules {
     }
 
     /// What is wrong with a rule's relation to the other tables of its file.
-    pub(crate) fn check(&self, rule: &Rule) -> Result<(), String> {
+    pub(crate) fn check(&self, rule: &Rule, upstreams: &[&str]) -> Result<(), String> {
+        let mut via = rule.via.iter().flat_map(AnyOf::iter);
+        if let Some(unknown) = via.find(|name| !upstreams.contains(&name.as_str())) {
+            return Err(format!("there is no [[upstream]] \"{unknown}\""));
+        }
         let groups = rule.groups.iter().flat_map(AnyOf::iter);
         match groups
             .into_iter()
@@ -180,8 +204,18 @@ impl Rule {
     }
 
     /// How long a relay may last.
-    pub(crate) fn total(&self) -> Option<std::time::Duration> {
+    pub(crate) fn total(&self) -> Option<Duration> {
         self.total.map(|Span(time)| time)
+    }
+
+    pub(crate) fn has_upstreams(&self) -> bool {
+        self.via.is_some()
+    }
+
+    /// To an upstream goes the name or the address that the client has sent. A rule with `destinations` has judged an
+    /// address and sends that one: of a name the upstream could make another.
+    pub(crate) fn sends_on_what_was_sent(&self) -> bool {
+        self.has_upstreams() && self.destinations.is_none()
     }
 
     fn verdict(&self) -> Result<&Self, DeniedBy> {
@@ -213,8 +247,9 @@ impl Rule {
         if self.total.is_some_and(|Span(time)| time.is_zero()) {
             return Err("total must be longer than 0".to_owned());
         }
-        if self.action == Action::Deny && self.total.is_some() {
-            return Err("total: there is nothing to it in a rule that denies".to_owned());
+        let has_options = self.total.is_some() || self.via.is_some();
+        if self.action == Action::Deny && has_options {
+            return Err("a rule that denies has no total or via".to_owned());
         }
         Ok(())
     }

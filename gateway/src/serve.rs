@@ -5,17 +5,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Cmd, Rep, ServerRequest, Version};
+use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
-use crate::lookup::{Candidate, address_in, address_of, candidates, name_at};
+use crate::lookup::{Candidate, Route, name_at, name_in, route};
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
+use crate::resolve::ResolveError;
 use crate::rules::{Asked, Rule};
+use crate::upstream::{Errand, go_via};
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -73,11 +75,9 @@ fn story(
         listener,
         user: user.as_deref(),
         cmd: request.cmd,
-        name: match &destination.address {
-            Address::Fqdn(name) if address_in(destination).is_none() => Some(name),
-            _ => None,
-        },
+        name: name_in(destination),
         port: destination.port,
+        hops: negotiated.hops,
     };
     let found = find(shared, config, client, &asked, &request, record).inspect_err(|error| {
         record.rep = error.rep();
@@ -151,23 +151,48 @@ fn find<'r>(
     record: &mut Record,
 ) -> Result<Found<'r>, ServeError> {
     let destination = &request.destination;
-    match (request.cmd, request.version) {
-        (Cmd::CONNECT, _) => {
-            let candidates = candidates(shared, config, asked, destination)?;
-            connect(config, client, &candidates, record)
-        }
-        // A reply of SOCKS4 has no room for a v6 address, or a name.
-        (Cmd::RESOLVE, Version::V5) => {
-            let first = address_of(shared, config, asked, destination)?;
-            record.rule = first.rule.map(Rule::label);
-            Ok(Found::Answer(Address::Ip(first.address.ip())))
-        }
+    let cmd = match (request.cmd, request.version) {
         (Cmd::RESOLVE_PTR, Version::V5) => {
             let name = name_at(shared, config, asked, destination)?;
-            Ok(Found::Answer(Address::Fqdn(name)))
+            return Ok(Found::Answer(Address::Fqdn(name)));
         }
-        (cmd, _) => Err(ServeError::Command(cmd)),
+        // A reply of SOCKS4 has no room for a v6 address, or a name.
+        (cmd @ Cmd::CONNECT, _) | (cmd @ Cmd::RESOLVE, Version::V5) => cmd,
+        (cmd, _) => return Err(ServeError::Command(cmd)),
+    };
+    let (dialled, rule) = match route(shared, config, asked, destination) {
+        Err(ServeError::Resolve(ResolveError::NoAddress)) if cmd == Cmd::RESOLVE => {
+            return Err(ServeError::NoAddress);
+        }
+        Err(error) => return Err(error),
+        Ok(Route::Via(rule, judged)) => {
+            let destination = judged.map_or(*destination, Destination::from);
+            record.rule = Some(rule.label());
+            let errand = Errand {
+                cmd,
+                destination: &destination,
+                hops: asked.hops,
+                client,
+                deadline: within(config.dial_timeout),
+            };
+            let (dialled, upstream) =
+                go_via(shared, config, &config.rules.upstreams(rule), &errand)?;
+            record.via = Some(upstream.name.clone());
+            (dialled, Some(rule))
+        }
+        Ok(Route::Direct(candidates)) if cmd == Cmd::RESOLVE => {
+            // What a CONNECT would try first.
+            let first = candidates.first().ok_or(ServeError::NoAddress)?;
+            record.rule = first.rule.map(Rule::label);
+            return Ok(Found::Answer(Address::Ip(first.address.ip())));
+        }
+        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+    };
+    if cmd == Cmd::RESOLVE {
+        return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
     }
+    record.dialled(dialled.peer);
+    Ok(Found::Connection(dialled, rule))
 }
 
 /// A connection to the first of these that answers.
@@ -176,10 +201,9 @@ fn connect<'r>(
     client: BorrowedFd<'_>,
     candidates: &[Candidate<'r>],
     record: &mut Record,
-) -> Result<Found<'r>, ServeError> {
+) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
     let addresses: Vec<SocketAddr> = candidates.iter().map(|it| it.address).collect();
     let dialled = dial(&addresses, client, within(config.dial_timeout))?;
-    record.dialled(dialled.peer);
     let chosen = candidates.iter().find(|it| it.address == dialled.peer);
     let rule = chosen.and_then(|it| it.rule);
     record.rule = rule.map(Rule::label);
@@ -188,7 +212,7 @@ fn connect<'r>(
         .policy
         .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
     {
-        Ok(()) => Ok(Found::Connection(dialled, rule)),
+        Ok(()) => Ok((dialled, rule)),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }

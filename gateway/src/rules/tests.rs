@@ -34,6 +34,7 @@ impl Question {
             cmd: self.cmd,
             name: name.as_ref(),
             port: self.port,
+            hops: 0,
         })
     }
 }
@@ -62,7 +63,7 @@ fn name(rules: &Rules, name: &'static str) -> Result<(), DeniedBy> {
         name: Some(name),
         ..Question::default()
     };
-    question.ask(|asked| rules.judge_name(asked))
+    question.ask(|asked| rules.judge_name(asked).map(|via| assert!(via.is_none())))
 }
 
 fn allowed(label: &str) -> Result<String, String> {
@@ -384,4 +385,39 @@ fn what_would_never_match_is_refused() {
     assert_eq!(personal.check_against(|_| true, true), Ok(()));
     let error = personal.check_against(|_| true, false).unwrap_err();
     assert!(error.starts_with("rule x is about users"), "{error}");
+}
+
+/// What the addresses of such a name are is the upstream's to find.
+#[test]
+fn a_name_goes_on_as_it_is_if_a_rule_without_destinations_says_so() {
+    let upstream = "[[upstream]]\nname = \"up\"\naddress = \"192.0.2.9:1080\"\n";
+    let via = "[[rule]]\naction = \"allow\"\nvia = [\"up\"]\n";
+    let deny = "[[rule]]\naction = \"deny\"\ndestinations = [\"10.0.0.0/8\"]\n";
+    let allow = "[[rule]]\naction = \"allow\"\ndestinations = [\"203.0.113.0/24\"]\n";
+    let judged =
+        "[[rule]]\naction = \"allow\"\ndestinations = [\"198.51.100.0/24\"]\nvia = [\"up\"]\n";
+    let question = Question {
+        name: Some("www.example"),
+        ..Question::default()
+    };
+    for (text, goes_on) in [
+        (format!("{upstream}{via}"), true),
+        (format!("{upstream}{deny}{via}"), true),
+        (format!("{upstream}{allow}{via}"), false),
+        (format!("{upstream}{judged}{via}"), false),
+        (allow.to_owned(), false),
+    ] {
+        let rules = rules(&text);
+        let via = question.ask(|asked| rules.judge_name(asked).unwrap().is_some());
+        assert_eq!(via, goes_on, "{text}");
+    }
+    let all = rules(&format!("{upstream}{deny}{judged}{via}"));
+    for (to, sent) in [
+        ("10.0.0.1", None),
+        ("198.51.100.1", Some(false)),
+        ("192.0.2.1", Some(true)),
+    ] {
+        let rule = question.ask(|asked| all.judge_address(asked, ip(to)).ok().flatten());
+        assert_eq!(rule.map(Rule::sends_on_what_was_sent), sent, "{to}");
+    }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod binary;
+mod chaining;
 mod dialling;
 mod early;
 mod handshake;
