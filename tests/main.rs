@@ -20,6 +20,7 @@ mod families;
 mod four_cases;
 mod launcher;
 mod names;
+mod outgoing;
 mod processes;
 mod roundtrip;
 mod rules;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::nat64::Nat64;
 use crate::policy::Policy;
 use crate::rules::Rules;
 use crate::users::Users;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub allow_destinations: Vec<IpNet>,
     /// Who may reach what, and how.
     pub rules: Rules,
+    /// How IPv4 is reached where there is none.
+    pub nat64: Nat64,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -49,6 +52,7 @@ impl Default for Settings {
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
             rules: Rules::default(),
+            nat64: Nat64::default(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -67,6 +71,7 @@ pub struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) policy: Policy,
     pub(crate) rules: Rules,
+    pub(crate) nat64: Nat64,
     pub(crate) users: Users,
     pub(crate) max_relays: Option<usize>,
     pub(crate) handshake_timeout: Duration,
@@ -147,6 +152,7 @@ impl Config {
             listen,
             policy,
             rules: settings.rules,
+            nat64: settings.nat64,
             users: settings.users,
             max_relays: settings.max_relays,
             handshake_timeout: settings.handshake_timeout,

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::config::Settings;
+use crate::nat64::{Nat64, Nat64Table};
 use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Span};
 use crate::upstream::UpstreamTable;
@@ -28,6 +29,7 @@ pub(crate) struct File {
     pub(crate) groups: Groups,
     pub(crate) rule: Vec<Spanned<Rule>>,
     pub(crate) upstream: Vec<Spanned<UpstreamTable>>,
+    pub(crate) nat64: Option<Nat64Table>,
 }
 
 /// `[limits]`
@@ -126,6 +128,7 @@ impl File {
                 .map(|&Cidr(net)| net)
                 .collect(),
             rules: self.rules(),
+            nat64: Nat64::new(self.nat64.map(|it| it.prefix)),
             open_relay_for_anyone: self.open_relay_for_anyone,
             max_relays: limits.relays,
             handshake_timeout: of(limits.handshake, default.handshake_timeout),

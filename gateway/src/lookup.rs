@@ -8,6 +8,7 @@ use socks_wire::{Address, Destination, Fqdn};
 use crate::Shared;
 use crate::config::Config;
 use crate::error::ServeError;
+use crate::policy::Forms;
 use crate::resolve::{interleave, literal, name_of, resolve};
 use crate::rules::{Asked, Rule};
 
@@ -80,8 +81,11 @@ pub(crate) fn route<'r>(
             Ok(Route::Via(rule, judged))
         }
         _ => {
+            let prefer = candidates.first().and_then(|it| it.rule?.prefer());
             candidates.retain(|it| !is_via(it));
-            Ok(Route::Direct(interleave(&candidates, |it| it.address)))
+            Ok(Route::Direct(interleave(&candidates, prefer, |it| {
+                it.address
+            })))
         }
     }
 }
@@ -109,13 +113,14 @@ fn judge<'r>(
     asked: &Asked<'_>,
     address: SocketAddr,
 ) -> Result<Option<&'r Rule>, ServeError> {
+    let forms = Forms::of(address.ip(), || config.nat64.prefix());
     config
         .policy
-        .judge_address(address.ip(), &shared.own.addresses())
+        .judge_address(forms, &shared.own.addresses())
         .map_err(|denial| ServeError::Denied(denial, Some(address)))?;
     config
         .rules
-        .judge_address(asked, address.ip())
+        .judge_address(asked, forms)
         .map_err(|by| ServeError::Rule(by, Some(address)))
 }
 

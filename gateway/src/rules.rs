@@ -12,14 +12,16 @@
 mod words;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use socks_wire::{Cmd, Fqdn};
 
-use crate::policy::embedded_v4;
+use crate::outgoing::Outgoing;
+use crate::policy::Forms;
+use crate::resolve::Family;
 use crate::rules::words::{AnyOf, Command, Names, Ports};
 use crate::text::{Cidr, Endpoint, Span};
 use crate::upstream::Upstream;
@@ -47,6 +49,11 @@ pub(crate) struct Rule {
     via: Option<AnyOf<String>>,
     /// From the reply on, the relay may last so long.
     total: Option<Span>,
+    source_v4: Option<Ipv4Addr>,
+    source_v6: Option<Ipv6Addr>,
+    interface: Option<String>,
+    mark: Option<u32>,
+    prefer: Option<Family>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -122,11 +129,11 @@ impl Rules {
         }
     }
 
-    /// Whether this address, which is no v4-mapped one, may be connected to; the rule that says so has options for it.
+    /// Whether this address may be connected to; the rule that says so has options for it.
     pub(crate) fn judge_address(
         &self,
         asked: &Asked<'_>,
-        address: IpAddr,
+        address: Forms,
     ) -> Result<Option<&Rule>, DeniedBy> {
         let mut rules = self.rules.iter();
         match rules.find(|rule| self.matches(rule, asked) && rule.concerns(address)) {
@@ -208,6 +215,21 @@ impl Rule {
         self.total.map(|Span(time)| time)
     }
 
+    /// How what it allows is dialled, the way to an upstream too.
+    pub(crate) fn outgoing(&self) -> Outgoing<'_> {
+        Outgoing {
+            source_v4: self.source_v4,
+            source_v6: self.source_v6,
+            interface: self.interface.as_deref(),
+            mark: self.mark,
+        }
+    }
+
+    /// Which family is tried first.
+    pub(crate) fn prefer(&self) -> Option<Family> {
+        self.prefer
+    }
+
     pub(crate) fn has_upstreams(&self) -> bool {
         self.via.is_some()
     }
@@ -226,14 +248,10 @@ impl Rule {
     }
 
     /// A v4 range of a rule that denies covers the v6 addresses that lead there too; of one that allows it does not.
-    fn concerns(&self, address: IpAddr) -> bool {
-        let embedded = match (self.action, address) {
-            (Action::Deny, IpAddr::V6(v6)) => embedded_v4(v6).map(IpAddr::V4),
-            _ => None,
-        };
-        let forms = [Some(address), embedded];
-        holds(self.destinations.as_ref(), |Cidr(net)| {
-            forms.iter().flatten().any(|form| net.contains(form))
+    fn concerns(&self, address: Forms) -> bool {
+        holds(self.destinations.as_ref(), |Cidr(net)| match self.action {
+            Action::Allow => net.contains(&address.address),
+            Action::Deny => address.all().any(|form| net.contains(&form)),
         })
     }
 
@@ -247,9 +265,19 @@ impl Rule {
         if self.total.is_some_and(|Span(time)| time.is_zero()) {
             return Err("total must be longer than 0".to_owned());
         }
-        let has_options = self.total.is_some() || self.via.is_some();
+        if !self
+            .interface
+            .as_ref()
+            .is_none_or(|it| (1..=15).contains(&it.len()))
+        {
+            return Err("interface: a name of 1 to 15 octets".to_owned());
+        }
+        let has_options = self.total.is_some()
+            || self.via.is_some()
+            || self.prefer.is_some()
+            || self.outgoing() != Outgoing::default();
         if self.action == Action::Deny && has_options {
-            return Err("a rule that denies has no total or via".to_owned());
+            return Err("a rule that denies says nothing of how".to_owned());
         }
         Ok(())
     }

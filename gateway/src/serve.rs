@@ -9,10 +9,11 @@ use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
-use crate::dial::{Dialled, dial};
+use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
 use crate::lookup::{Candidate, Route, name_at, name_in, route};
+use crate::policy::Forms;
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
 use crate::resolve::ResolveError;
@@ -172,6 +173,8 @@ fn find<'r>(
                 cmd,
                 destination: &destination,
                 hops: asked.hops,
+                outgoing: rule.outgoing(),
+                prefer: rule.prefer(),
                 client,
                 deadline: within(config.dial_timeout),
             };
@@ -202,16 +205,21 @@ fn connect<'r>(
     candidates: &[Candidate<'r>],
     record: &mut Record,
 ) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
-    let addresses: Vec<SocketAddr> = candidates.iter().map(|it| it.address).collect();
-    let dialled = dial(&addresses, client, within(config.dial_timeout))?;
-    let chosen = candidates.iter().find(|it| it.address == dialled.peer);
+    let targets: Vec<_> = candidates
+        .iter()
+        .map(|it| Target {
+            address: it.address,
+            outgoing: it.rule.map(Rule::outgoing).unwrap_or_default(),
+        })
+        .collect();
+    let deadline = within(config.dial_timeout);
+    let dialled = dial(&targets, &config.nat64, client, deadline)?;
+    let chosen = candidates.iter().find(|it| it.address == dialled.target);
     let rule = chosen.and_then(|it| it.rule);
     record.rule = rule.map(Rule::label);
     // Whatever the interfaces say, an address that answers from itself is this host.
-    match config
-        .policy
-        .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
-    {
+    let forms = Forms::of(dialled.target.ip(), || config.nat64.prefix());
+    match config.policy.judge_address(forms, &[dialled.local.ip()]) {
         Ok(()) => Ok((dialled, rule)),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }

@@ -18,9 +18,10 @@ use socks_wire::{ClientHandshake, Cmd, Credentials, Destination, Fqdn, WireError
 
 use crate::Shared;
 use crate::config::Config;
-use crate::dial::{DialError, Dialled, dial};
+use crate::dial::{DialError, Dialled, Target, dial};
 use crate::error::ServeError;
-use crate::resolve::{interleave, resolve};
+use crate::outgoing::Outgoing;
+use crate::resolve::{Family, interleave, resolve};
 use crate::text::as_text;
 use crate::upstream::ask::{AskError, ask};
 
@@ -77,6 +78,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) destination: &'a Destination,
     /// How many gateways it has come through, this one not counted.
     pub(crate) hops: u8,
+    pub(crate) outgoing: Outgoing<'a>,
+    pub(crate) prefer: Option<Family>,
     pub(crate) client: BorrowedFd<'a>,
     pub(crate) deadline: Instant,
 }
@@ -193,7 +196,14 @@ impl Upstream {
         if addresses.is_empty() {
             return Err(AskError::Failed("it is this gateway itself".to_owned()));
         }
-        let dialled = dial(&interleave(&addresses, |it| *it), errand.client, soon);
+        let targets: Vec<_> = interleave(&addresses, errand.prefer, |it| *it)
+            .into_iter()
+            .map(|address| Target {
+                address,
+                outgoing: errand.outgoing,
+            })
+            .collect();
+        let dialled = dial(&targets, &config.nat64, errand.client, soon);
         let dialled = dialled.map_err(|error| match error {
             DialError::ClientGone => AskError::ClientGone,
             failed @ DialError::Failed(..) => AskError::Failed(failed.to_string()),

@@ -45,14 +45,14 @@ fn rules(text: &str) -> Rules {
     file.rules()
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+fn forms(text: &str) -> Forms {
+    Forms::of(text.parse().unwrap(), || None)
 }
 
 /// `Ok` with the label of the rule that allows, or `Err` with that of the one that denies; "-" for none.
 fn address(rules: &Rules, question: &Question, address: &str) -> Result<String, String> {
     let or_none = |label: Option<String>| label.unwrap_or_else(|| "-".to_owned());
-    question.ask(|asked| match rules.judge_address(asked, ip(address)) {
+    question.ask(|asked| match rules.judge_address(asked, forms(address)) {
         Ok(rule) => Ok(or_none(rule.map(Rule::label))),
         Err(DeniedBy(label)) => Err(or_none(label)),
     })
@@ -366,6 +366,8 @@ fn what_makes_no_sense_is_refused_with_its_place() {
         ),
         ("action = \"allow\"\nname = \"a b\"", "one word"),
         ("action = \"allow\"\ntotal = \"0s\"", "longer than 0"),
+        ("action = \"deny\"\nsource-v4 = \"192.0.2.1\"", "denies"),
+        ("action = \"allow\"\ninterface = \"\"", "1 to 15"),
         ("action = \"deny\"\ntotal = \"1h\"", "denies"),
     ] {
         let text = format!("{first}[[rule]]\n{second}");
@@ -417,7 +419,7 @@ fn a_name_goes_on_as_it_is_if_a_rule_without_destinations_says_so() {
         ("198.51.100.1", Some(false)),
         ("192.0.2.1", Some(true)),
     ] {
-        let rule = question.ask(|asked| all.judge_address(asked, ip(to)).ok().flatten());
+        let rule = question.ask(|asked| all.judge_address(asked, forms(to)).ok().flatten());
         assert_eq!(rule.map(Rule::sends_on_what_was_sent), sent, "{to}");
     }
 }
