@@ -55,8 +55,8 @@ pub(crate) fn route<'r>(
     destination: &Destination,
 ) -> Result<Route<'r>, ServeError> {
     let addresses = match judge_name(config, asked, destination)? {
-        Some(rule) => return Ok(Route::Via(rule, None)),
-        None => real_addresses(destination)?,
+        Some(rule) if !asked.name.is_some_and(is_number) => return Ok(Route::Via(rule, None)),
+        _ => real_addresses(destination)?,
     };
     let mut candidates = Vec::new();
     let mut denied = None;
@@ -88,6 +88,18 @@ pub(crate) fn route<'r>(
             })))
         }
     }
+}
+
+/// inet_aton(3) has addresses such as 127.1 and 0x7f000001, and no name ends in a number: what some resolver may take for an
+/// address is judged as one, and does not go on as a name.
+fn is_number(name: &Fqdn) -> bool {
+    let name = name.as_bytes();
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let last = name.rsplit(|octet| *octet == b'.').next();
+    last.is_some_and(|label| match label {
+        [b'0', b'x' | b'X', hex @ ..] => hex.iter().all(u8::is_ascii_hexdigit),
+        decimal => decimal.iter().all(u8::is_ascii_digit),
+    })
 }
 
 /// RESOLVE_PTR: the name of an address that a CONNECT could reach.

@@ -172,14 +172,11 @@ impl Rules {
         if let Some(unknown) = via.find(|name| !upstreams.contains(&name.as_str())) {
             return Err(format!("there is no [[upstream]] \"{unknown}\""));
         }
-        let groups = rule.groups.iter().flat_map(AnyOf::iter);
-        match groups
-            .into_iter()
-            .find(|group| !self.groups.contains_key(*group))
-        {
-            Some(group) => Err(format!("there is no group \"{group}\" in [groups]")),
-            None => rule.check(),
+        let mut groups = rule.groups.iter().flat_map(AnyOf::iter);
+        if let Some(unknown) = groups.find(|group| !self.groups.contains_key(*group)) {
+            return Err(format!("there is no group \"{unknown}\" in [groups]"));
         }
+        rule.check()
     }
 
     /// What would never match, and so would deny nothing, says what it is.
@@ -189,8 +186,8 @@ impl Rules {
         has_users: bool,
     ) -> Result<(), String> {
         for rule in &self.rules {
-            let listeners = rule.listeners.iter().flat_map(AnyOf::iter);
-            if let Some(Endpoint(it)) = listeners.into_iter().find(|it| !listen(it.0)) {
+            let mut listeners = rule.listeners.iter().flat_map(AnyOf::iter);
+            if let Some(Endpoint(it)) = listeners.find(|it| !listen(it.0)) {
                 return Err(format!("rule {}: {it} is no listener", rule.label()));
             }
             if !has_users && (rule.users.is_some() || rule.groups.is_some()) {
@@ -265,10 +262,10 @@ impl Rule {
         if self.total.is_some_and(|Span(time)| time.is_zero()) {
             return Err("total must be longer than 0".to_owned());
         }
-        if !self
+        if self
             .interface
             .as_ref()
-            .is_none_or(|it| (1..=15).contains(&it.len()))
+            .is_some_and(|it| !(1..=15).contains(&it.len()))
         {
             return Err("interface: a name of 1 to 15 octets".to_owned());
         }

@@ -417,3 +417,24 @@ fn upstreams_that_make_no_sense_are_told_with_their_line() {
         "{printed}"
     );
 }
+
+/// What the resolver of some upstream would take for an address is judged as one here.
+#[test]
+fn an_address_in_an_old_spelling_is_not_a_name_that_goes_on() {
+    let (upstream, heard) = scripted(&[b"\x05\0", b"\x05\0\0\x01\x7f\0\0\x01\0\x01"]);
+    let deny =
+        "[[rule]]\nname = \"net\"\naction = \"deny\"\ndestinations = [\"127.0.0.0/8\"]\n[[rule]]";
+    let text = via(&[("it", upstream, "")]).replace("[[rule]]", deny);
+    let file = ConfigFile::new("spelling.toml", &text);
+    let gateway = Binary::start(&["--config", file.path()]);
+    for (name, rep) in [
+        ("127.1", 0x02),
+        ("2130706433", 0x02),
+        ("0x7f000001", 0x02),
+        ("127.0x1", 0x02),
+    ] {
+        assert_eq!(ask(&gateway, &request_by_name(name, 80)).0, rep, "{name}");
+    }
+    assert!(heard.lock().unwrap().is_empty());
+    assert_eq!(ask(&gateway, &request_by_name("x1.example", 80)).0, 0x00);
+}
