@@ -146,6 +146,9 @@ pub(crate) fn go_via<'u>(
         .into_iter()
         .filter_map(|index| upstreams.get(index))
     {
+        if Instant::now() >= errand.deadline {
+            break; // the others have had no time in which to fail
+        }
         match upstream.go(shared, config, errand) {
             Ok(dialled) => {
                 *upstream.dead_until.lock() = None;
@@ -155,6 +158,9 @@ pub(crate) fn go_via<'u>(
                 *upstream.dead_until.lock() = Instant::now().checked_add(DEAD_TIME);
                 tracing::warn!(upstream = upstream.name, "upstream failed: {why}");
                 last = ServeError::Upstream(upstream.name.clone(), why);
+            }
+            Err(AskError::Dropped(why)) => {
+                return Err(ServeError::Upstream(upstream.name.clone(), why));
             }
             Err(AskError::Refused(rep)) => {
                 return Err(ServeError::Refused(upstream.name.clone(), rep));
@@ -210,16 +216,14 @@ impl Upstream {
         })?;
         let login = self.login.as_ref();
         let credentials = login.and_then(|(user, word)| Credentials::new(user, word).ok());
-        let handshake = ClientHandshake::new(errand.cmd, errand.destination, credentials)
+        let mut handshake = ClientHandshake::new(errand.cmd, errand.destination, credentials)
             .with_hops(errand.hops.saturating_add(1));
-        let local = ask(
-            handshake,
-            dialled.socket.as_fd(),
-            dialled.peer,
-            errand,
-            soon,
-        )?;
-        Ok(Dialled { local, ..dialled })
+        let socket = dialled.socket.as_fd();
+        match ask(&mut handshake, socket, dialled.peer, errand, soon) {
+            Ok(local) => Ok(Dialled { local, ..dialled }),
+            Err(AskError::Failed(why)) if handshake.has_asked() => Err(AskError::Dropped(why)),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ use crate::wait::poll_until;
 pub(super) enum AskError {
     /// It cannot be reached, does not speak the protocol, or does not let us in: another one may.
     Failed(String),
+    /// It has let us in, and the connection is gone over the request: that may be the request's doing.
+    Dropped(String),
     /// It has done what it could and says so.
     Refused(Rep),
     /// It lets us in, and then says nothing of the destination until the time is over.
@@ -28,7 +30,7 @@ const RECEIVE_OCTETS: usize = 7 + 255;
 
 /// Gives BND. What comes behind the reply is left in the socket: it is the destination's.
 pub(super) fn ask(
-    mut handshake: ClientHandshake<'_>,
+    handshake: &mut ClientHandshake<'_>,
     upstream: BorrowedFd<'_>,
     peer: SocketAddr,
     errand: &Errand<'_>,

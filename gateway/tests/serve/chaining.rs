@@ -438,3 +438,17 @@ fn an_address_in_an_old_spelling_is_not_a_name_that_goes_on() {
     assert!(heard.lock().unwrap().is_empty());
     assert_eq!(ask(&gateway, &request_by_name("x1.example", 80)).0, 0x00);
 }
+
+/// Whoever asks for something at which an upstream stumbles must not take it from all others.
+#[test]
+fn an_upstream_that_lets_us_in_is_not_dead_because_it_closes_over_a_request() {
+    let spare = Binary::start(&[]);
+    let (upstream, heard) = scripted(&[b"\x05\0"]);
+    let upstreams = [("it", upstream, ""), ("spare", spare.address(), "")];
+    let (gateway, _file) = chained("closes.toml", &upstreams);
+    for _ in 0..2 {
+        assert_eq!(ask(&gateway, &request_by_name("www.example", 80)).0, 0x01);
+    }
+    gateway.wait_for_log("end=upstream-failed error=upstream it: it has closed the connection");
+    assert_eq!((heard.lock().unwrap().len(), spare.log().as_str()), (2, ""));
+}
