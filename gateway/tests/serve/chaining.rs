@@ -194,7 +194,7 @@ fn a_dead_upstream_is_passed_over_and_a_wrong_one_too() {
     let last = Binary::start(&[]);
     let to = echo();
     let (web_server, _) = scripted(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]);
-    let (closing, _) = scripted(&[b""]);
+    let closing = destination(drop);
     let (gateway, _file) = chained(
         "dead.toml",
         &[
