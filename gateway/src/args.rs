@@ -7,14 +7,17 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Parser;
+use toml::Spanned;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
 use crate::inherited::InheritedError;
 use crate::log::{Log, LogError, LogFormat};
 use crate::text::{Cidr, Endpoint, Level, Span};
+use crate::upstream::UpstreamError;
 use crate::users::{Users, UsersError};
 
 /// SOCKS gateway between IPv4 and IPv6 (RFC 3089): clients of either family reach destinations of
@@ -160,6 +163,9 @@ pub enum ArgsError {
     /// The password file says something else than users and passwords.
     #[error("--password-file {0}: {1}")]
     Users(PathBuf, UsersError),
+    /// An upstream is of no use.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, UpstreamError),
 }
 
 impl Args {
@@ -184,7 +190,7 @@ impl Args {
     /// # Errors
     /// That says what to do about it.
     pub fn config(&self) -> Result<Config, ArgsError> {
-        self.config_of(self.file()?)
+        self.config_of(&self.file()?)
     }
 
     /// The same for a process that begins: it logs from here on. What can be read once, such as a pipe, is read once.
@@ -195,24 +201,34 @@ impl Args {
         let file = self.file()?;
         // First: there may be something to be said of the rest.
         let log = Log::start(&file.log.settings())?;
-        Ok((self.config_of(file)?, log))
+        Ok((self.config_of(&file)?, log))
     }
 
-    fn config_of(&self, file: File) -> Result<Config, ArgsError> {
-        let users = match &file.password_file {
+    fn config_of(&self, file: &File) -> Result<Config, ArgsError> {
+        let users = match file.password_file.as_deref() {
             Some(path) => read_users(self.user.as_deref(), path)?,
             None => Users::default(),
         };
+        let mut upstreams = Vec::new();
+        for table in file.upstream.iter().map(Spanned::get_ref) {
+            let upstream = table.ready(read_secret);
+            let wrong = |error| ArgsError::Upstream(table.name.clone(), error);
+            upstreams.push(Arc::new(upstream.map_err(wrong)?));
+        }
         let mut settings = file.settings();
         for given in &self.given {
             if !settings.listen.contains(given) {
                 settings.listen.push(*given);
             }
         }
-        let password_file = file.password_file.filter(|path| !is_stdin(path));
-        let files = [self.config.clone(), password_file];
-        settings.process.files = files.into_iter().flatten().collect();
-        Ok(Config::new(Settings { users, ..settings })?)
+        let secrets = file.password_files().filter(|path| !is_stdin(path));
+        let files = self.config.as_deref().into_iter().chain(secrets);
+        settings.process.files = files.map(Path::to_owned).collect();
+        Ok(Config::new(Settings {
+            users,
+            rules: settings.rules.with_upstreams(upstreams),
+            ..settings
+        })?)
     }
 
     /// What is in force, as the text of a configuration file.
@@ -221,7 +237,7 @@ impl Args {
     /// As [`Args::config`].
     pub fn in_force(&self) -> Result<String, ArgsError> {
         let file = self.file()?;
-        self.config_of(file.clone())?;
+        self.config_of(&file)?;
         let text = toml::to_string(&file.in_force());
         // Nothing in it has no TOML.
         Ok(text.unwrap_or_default())
@@ -272,18 +288,23 @@ fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     if is_stdin(path) {
         io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
     } else {
-        let mut file = fs::File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode();
-        if mode & 0o004 != 0 {
-            tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
-        }
-        file.read_to_end(&mut octets).map_err(unreadable)?;
+        octets = read_secret(path).map_err(unreadable)?;
     }
     let users = match user {
         Some(name) => Users::single(name.as_bytes(), &octets),
         None => Users::from_lines(&octets),
     };
     users.map_err(|error| ArgsError::Users(path.to_owned(), error))
+}
+
+fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    let mut file = fs::File::open(path)?;
+    if file.metadata()?.mode() & 0o004 != 0 {
+        tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
+    }
+    file.read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use ipnet::IpNet;
 use crate::confine::Process;
 use crate::log::LogSettings;
 use crate::metrics::MetricsSettings;
+use crate::nat64::Nat64;
 use crate::policy::Policy;
+use crate::rules::Rules;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -27,6 +29,10 @@ pub struct Settings {
     pub allow_destinations: Vec<IpNet>,
     /// Load balancers: what they connect begins with a PROXY header, whose source is then the client.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Who may reach what, and how.
+    pub rules: Rules,
+    /// How IPv4 is reached where there is none.
+    pub nat64: Nat64,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -59,6 +65,8 @@ impl Default for Settings {
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
             proxy_protocol_from: Vec::new(),
+            rules: Rules::default(),
+            nat64: Nat64::default(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -80,6 +88,8 @@ impl Default for Settings {
 pub struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) policy: Policy,
+    pub(crate) rules: Rules,
+    pub(crate) nat64: Nat64,
     pub(crate) users: Users,
     pub(crate) max_relays: Option<usize>,
     pub(crate) handshake_timeout: Duration,
@@ -149,6 +159,9 @@ pub enum ConfigError {
     /// A limit that nobody can meet.
     #[error("{0} must be longer than 0")]
     NoTime(&'static str),
+    /// A rule that would never match.
+    #[error("{0}")]
+    Rule(String),
 }
 
 impl Config {
@@ -174,9 +187,17 @@ impl Config {
             allow_destinations: settings.allow_destinations,
             proxy_protocol_from: settings.proxy_protocol_from,
         };
+        let listen = listeners(&settings.listen);
+        let is_listener = |it| listen.iter().any(|listen| listen.address == it);
+        settings
+            .rules
+            .check_against(is_listener, !settings.users.is_empty())
+            .map_err(ConfigError::Rule)?;
         Ok(Self {
-            listen: listeners(&settings.listen),
+            listen,
             policy,
+            rules: settings.rules,
+            nat64: settings.nat64,
             users: settings.users,
             max_relays: settings.max_relays,
             handshake_timeout: settings.handshake_timeout,

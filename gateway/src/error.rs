@@ -12,6 +12,7 @@ use crate::log::LogError;
 use crate::policy::Denial;
 use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
+use crate::rules::DeniedBy;
 
 /// Why the gateway does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,19 @@ pub(crate) enum ServeError {
     Client,
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
+    #[error("{}", match &.0.0 {
+        Some(rule) => format!("denied by rule {rule}"),
+        None => "no rule allows it".to_owned(),
+    })]
+    Rule(DeniedBy, Option<SocketAddr>),
+    /// RFC 3089 §4: "the loop of relaying" that a chain of gateways can become.
+    #[error("it has come through {0} gateways, which is a loop")]
+    Loop(u8),
+    // The next gateway's.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, String),
+    #[error("upstream {0}: {1}")]
+    Refused(String, Rep),
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
@@ -85,7 +99,7 @@ impl ServeError {
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
-            Self::Denied(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
+            Self::Denied(..) | Self::Rule(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
             // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
             // will not exist in a second either; a name server that does not answer is this
             // server's own trouble, which says nothing about the host and may pass.
@@ -94,6 +108,10 @@ impl ServeError {
             }
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
+            // By its name, though most servers say it of silence.
+            Self::Loop(_) => Some(Rep::TTL_EXPIRED),
+            Self::Upstream(..) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::Refused(_, rep) => Some(*rep),
         }
     }
 
@@ -105,7 +123,7 @@ impl ServeError {
     /// The destination's address that the error is about, if one is.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Denied(_, address) => *address,
+            Self::Denied(_, address) | Self::Rule(_, address) => *address,
             Self::Dial(_, address) => Some(*address),
             _ => None,
         }
@@ -123,11 +141,15 @@ impl ServeError {
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::Denied(..) => "destination-not-allowed",
+            Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
+            Self::Loop(_) => "loop",
+            Self::Upstream(..) => "upstream-failed",
+            Self::Refused(..) => "refused-by-upstream",
         }
     }
 }
@@ -202,6 +224,13 @@ mod tests {
                 Some(0x01),
             ),
             (ServeError::Dial(refused(), address), Some(0x05)),
+            (ServeError::Rule(DeniedBy(None), None), Some(0x02)),
+            (ServeError::Loop(8), Some(0x06)),
+            (
+                ServeError::Upstream(String::new(), String::new()),
+                Some(0x01),
+            ),
+            (ServeError::Refused(String::new(), Rep(0x5e)), Some(0x5e)),
             (ServeError::ClientGone, None),
             (
                 ServeError::Handshake(HandshakeError::WrongPassword(1)),

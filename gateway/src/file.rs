@@ -8,12 +8,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
 
 use crate::config::Settings;
 use crate::confine::Process;
 use crate::log::{LogFormat, LogSettings};
 use crate::metrics::MetricsSettings;
+use crate::nat64::{Nat64, Nat64Table};
+use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Level, Span};
+use crate::upstream::UpstreamTable;
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -26,6 +30,10 @@ pub(crate) struct File {
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) open_relay_for_anyone: bool,
     pub(crate) limits: Limits,
+    pub(crate) groups: Groups,
+    pub(crate) rule: Vec<Spanned<Rule>>,
+    pub(crate) upstream: Vec<Spanned<UpstreamTable>>,
+    pub(crate) nat64: Option<Nat64Table>,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
     pub(crate) process: ProcessSection,
@@ -79,6 +87,16 @@ pub enum FileError {
     /// It is no TOML, or says something that is not known here: with line, column and the line itself.
     #[error("{0}: {1}")]
     Wrong(PathBuf, Box<toml::de::Error>),
+    /// A table of it makes no sense beside the others.
+    #[error("{path}: line {line}: {why}")]
+    Senseless {
+        /// The file.
+        path: PathBuf,
+        /// Where the table begins.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl File {
@@ -88,10 +106,53 @@ impl File {
             .map_err(|error| FileError::Unreadable(path.to_owned(), error))?;
         let mut file: Self = toml::from_str(&text)
             .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
+        file.check().map_err(|(at, why)| FileError::Senseless {
+            path: path.to_owned(),
+            line: line_of(&text, at),
+            why,
+        })?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
+        for upstream in file.upstream.iter_mut().map(Spanned::get_mut) {
+            upstream.password_file = upstream.password_file.take().map(|path| folder.join(path));
+        }
         file.log.file = file.log.file.map(|path| folder.join(path));
         Ok(file)
+    }
+
+    /// What is wrong with a table, and the octet at which it begins.
+    pub(crate) fn check(&self) -> Result<(), (usize, String)> {
+        let mut upstreams = Vec::new();
+        for upstream in &self.upstream {
+            let (at, table) = (upstream.span().start, upstream.get_ref());
+            table.check().map_err(|why| (at, why.to_owned()))?;
+            if upstreams.contains(&table.name.as_str()) {
+                return Err((at, format!("there are two upstreams \"{}\"", table.name)));
+            }
+            upstreams.push(&table.name);
+        }
+        let rules = self.rules();
+        for rule in &self.rule {
+            rules
+                .check(rule.get_ref(), &upstreams)
+                .map_err(|why| (rule.span().start, why))?;
+        }
+        Ok(())
+    }
+
+    /// All that passwords are read from.
+    pub(crate) fn password_files(&self) -> impl Iterator<Item = &Path> {
+        let upstreams = self.upstream.iter().map(Spanned::get_ref);
+        let of_upstreams = upstreams.filter_map(|it| it.password_file.as_deref());
+        self.password_file
+            .as_deref()
+            .into_iter()
+            .chain(of_upstreams)
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        let rules = self.rule.iter().map(|rule| rule.get_ref().clone());
+        Rules::new(self.groups.clone(), rules)
     }
 
     /// The settings, with what is missing at its default; users are read from their own file.
@@ -109,6 +170,8 @@ impl File {
             allow_clients: nets(&self.allow_clients),
             allow_destinations: nets(&self.allow_destinations),
             proxy_protocol_from: nets(&self.proxy_protocol_from),
+            rules: self.rules(),
+            nat64: Nat64::new(self.nat64.map(|it| it.prefix)),
             open_relay_for_anyone: self.open_relay_for_anyone,
             max_relays: limits.relays,
             handshake_timeout: of(limits.handshake, default.handshake_timeout),
@@ -160,6 +223,11 @@ impl Log {
             format: self.format.unwrap_or(default.format),
         }
     }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    let before = text.get(..at).unwrap_or_default();
+    before.matches('\n').count().saturating_add(1)
 }
 
 #[cfg(test)]

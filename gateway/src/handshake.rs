@@ -12,6 +12,7 @@ use socks_wire::{
 };
 
 use crate::error::ServeError;
+use crate::rules::logged;
 use crate::users::Users;
 use crate::wait::poll_until;
 
@@ -30,6 +31,8 @@ pub(crate) struct Negotiated {
     pub(crate) request: ServerRequest,
     /// Octets behind the request: they belong to the destination.
     pub(crate) early: Vec<u8>,
+    /// Through how many gateways it has come, as far as they say so.
+    pub(crate) hops: u8,
 }
 
 /// Brings a client to its request. `user` is told as soon as there is one, right password or wrong.
@@ -63,14 +66,7 @@ pub(crate) fn negotiate(
                 unread = unread.get(taken..).unwrap_or_default();
             }
             ServerStep::Authenticate(credentials) => {
-                // A blank in the log would begin the next field.
-                *user = Some(
-                    credentials
-                        .user()
-                        .escape_ascii()
-                        .to_string()
-                        .replace(' ', "\\x20"),
-                );
+                *user = Some(logged(credentials.user()));
                 let ok = users.knows(&credentials);
                 handshake.authenticated(ok);
             }
@@ -78,6 +74,7 @@ pub(crate) fn negotiate(
                 return Ok(Negotiated {
                     request,
                     early: unread.to_vec(),
+                    hops: handshake.hops(),
                 });
             }
             ServerStep::Fail(error) => return Err(ServeError::Handshake(error)),

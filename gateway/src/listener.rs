@@ -47,6 +47,8 @@ pub(crate) struct Listener {
     /// `None` once no further client is to be accepted.
     socket: RwLock<Option<Arc<OwnedFd>>>,
     address: SocketAddr,
+    /// As it was configured: what rules call it.
+    configured: SocketAddr,
     /// Somebody else has bound it and goes on listening.
     is_shared: bool,
     /// Threads in accept(2), or on their way there.
@@ -69,7 +71,7 @@ impl Listener {
         }
         socket.set_reuse_address(true)?;
         socket.bind(&listen.address.into())?;
-        Self::on(shared, socket, false)
+        Self::on(shared, socket, listen.address, false)
     }
 
     /// A socket that listens already.
@@ -77,10 +79,15 @@ impl Listener {
         let socket = Socket::from(passed.socket);
         // accept(2) is to wait.
         socket.set_nonblocking(false)?;
-        Self::on(shared, socket, is_shared)
+        Self::on(shared, socket, passed.address, is_shared)
     }
 
-    fn on(shared: Arc<Shared>, socket: Socket, is_shared: bool) -> io::Result<Self> {
+    fn on(
+        shared: Arc<Shared>,
+        socket: Socket,
+        configured: SocketAddr,
+        is_shared: bool,
+    ) -> io::Result<Self> {
         // Accepted sockets inherit these four, which saves as many system calls for each client.
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?; // as in dial.rs
@@ -95,6 +102,7 @@ impl Listener {
             shared,
             socket: RwLock::new(Some(Arc::new(socket.into()))),
             address,
+            configured,
             is_shared,
             idle: AtomicUsize::new(0),
             is_starved: AtomicBool::new(false),
@@ -178,8 +186,10 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            let story =
-                AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer, client.watched()));
+            let story = AssertUnwindSafe(|| {
+                let (listener, watched) = (self.configured, client.watched());
+                serve(&self.shared, client.as_fd(), peer, listener, watched);
+            });
             catch_unwind(story).ok();
             drop(client);
             if !self.may_stay() {

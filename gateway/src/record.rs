@@ -23,6 +23,10 @@ pub(crate) struct Record<'a> {
     pub(crate) user: Option<String>,
     address: Option<SocketAddr>,
     pub(crate) rep: Option<Rep>,
+    /// The rule that has allowed it, or not.
+    pub(crate) rule: Option<String>,
+    /// The upstream that has answered.
+    pub(crate) via: Option<String>,
     request: Option<(Version, Cmd, Destination)>,
     handshake: Duration,
     dialled: Option<Duration>,
@@ -38,6 +42,8 @@ impl<'a> Record<'a> {
             user: None,
             address: None,
             rep: None,
+            rule: None,
+            via: None,
             request: None,
             handshake: Duration::ZERO,
             dialled: None,
@@ -97,6 +103,8 @@ impl<'a> Record<'a> {
                     destination = self.request.as_ref().map(|(_, _, to)| field::display(to)),
                     address = address.map(field::display),
                     family = address.map(|it| field::display(family(it))),
+                    rule = self.rule.as_deref().map(field::display),
+                    via = self.via.as_deref().map(field::display),
                     rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
                     to_destination = carried.map(|it| it.to_destination),
                     to_client = carried.map(|it| it.to_client),

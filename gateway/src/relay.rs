@@ -60,6 +60,8 @@ pub(crate) enum End {
     Broken(Side, Errno),
     /// No octet either way for the idle limit.
     Idle,
+    /// It has lasted as long as one may.
+    Total,
 }
 
 impl End {
@@ -69,6 +71,7 @@ impl End {
         match self {
             Self::Orderly => "orderly",
             Self::Idle => "idle-limit",
+            Self::Total => "total-limit",
             Self::Broken(Side::Client, errno) if RESET.contains(&errno) => "client-reset",
             Self::Broken(Side::Client, Errno::TIMEDOUT) => "client-timed-out",
             Self::Broken(Side::Client, _) => "client-errno",
@@ -100,6 +103,13 @@ pub(crate) struct Carried {
     pub(crate) end: End,
 }
 
+/// What ends a relay before its streams do.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Terms {
+    pub(crate) idle: Option<Duration>,
+    pub(crate) total: Option<Duration>,
+}
+
 /// Relays until both directions have ended. `early` came from the client behind its request; it is
 /// never more than a buffer holds, since the handshake reads less than that at a time.
 pub(crate) fn relay(
@@ -107,7 +117,7 @@ pub(crate) fn relay(
     destination: BorrowedFd<'_>,
     early: &[u8],
     pools: &Pools,
-    idle_limit: Option<Duration>,
+    terms: Terms,
     octets: &Octets,
 ) -> Carried {
     let now = Instant::now();
@@ -122,7 +132,8 @@ pub(crate) fn relay(
         relay.to_destination.preload(early);
         relay.pump(Side::Client, now);
     }
-    let end = relay.run(idle_limit);
+    let total_at = terms.total.and_then(|limit| now.checked_add(limit));
+    let end = relay.run(terms.idle, total_at);
     Carried {
         to_destination: relay.to_destination.octets(),
         to_client: relay.to_client.octets(),
@@ -140,7 +151,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    fn run(&mut self, idle_limit: Option<Duration>) -> End {
+    fn run(&mut self, idle_limit: Option<Duration>, total_at: Option<Instant>) -> End {
         while !(self.to_destination.is_over() && self.to_client.is_over()) {
             let now = Instant::now();
             if let Some((side, errno, flushed_by)) = self.broken
@@ -153,6 +164,9 @@ impl<'a> Relay<'a> {
             if idle_at.is_some_and(|at| now >= at) {
                 return End::Idle;
             }
+            if total_at.is_some_and(|at| now >= at) {
+                return End::Total;
+            }
             self.to_destination.release_if_quiet(now, QUIET);
             self.to_client.release_if_quiet(now, QUIET);
             let mut quiet_at = last.checked_add(QUIET);
@@ -161,7 +175,12 @@ impl<'a> Relay<'a> {
                 self.keep_alive();
             }
             let flushed_by = self.broken.map(|(_, _, at)| at);
-            self.turn([idle_at, quiet_at, flushed_by].into_iter().flatten().min());
+            self.turn(
+                [idle_at, total_at, quiet_at, flushed_by]
+                    .into_iter()
+                    .flatten()
+                    .min(),
+            );
         }
         match self.broken {
             None => End::Orderly,
@@ -318,7 +337,7 @@ mod tests {
                     destination,
                     b"early",
                     &pools,
-                    None,
+                    Terms::default(),
                     &Octets::default(),
                 )
             }
@@ -360,6 +379,7 @@ mod tests {
         for (end, text) in [
             (End::Orderly, "orderly"),
             (End::Idle, "idle-limit"),
+            (End::Total, "total-limit"),
             (End::Broken(Side::Client, Errno::CONNRESET), "client-reset"),
             (
                 End::Broken(Side::Destination, Errno::PIPE),

@@ -9,14 +9,17 @@ use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
-use crate::dial::{Dialled, dial};
+use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
 use crate::handshake::{hang_up, negotiate, reply};
-use crate::lookup::{address_of, allowed_addresses, name_at};
+use crate::lookup::{Candidate, Route, name_at, name_in, route};
+use crate::policy::Forms;
 use crate::proxy::read_source;
 use crate::record::Record;
-use crate::relay::{Carried, End, relay};
-use crate::resolve::interleave;
+use crate::relay::{Carried, End, Terms, relay};
+use crate::resolve::ResolveError;
+use crate::rules::{Asked, Rule};
+use crate::upstream::{Errand, go_via};
 use crate::watched::Watched;
 
 /// How a client was served.
@@ -30,14 +33,20 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
-pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, watched: &Watched) {
+pub(crate) fn serve(
+    shared: &Shared,
+    client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    listener: SocketAddr,
+    watched: &Watched,
+) {
     let mut record = Record::new(peer, &shared.figures, watched);
     let config = shared.config.get();
     let deadline = within(config.handshake_timeout);
     let outcome = source(&config, client, peer, deadline).and_then(|peer| {
         record.client = peer;
         if config.policy.allows_client(peer.ip()) {
-            story(shared, &config, client, deadline, &mut record)
+            story(shared, &config, client, listener, deadline, &mut record)
         } else {
             // Without a word: a stranger could otherwise hold a thread for the handshake's time.
             Err(ServeError::Client)
@@ -74,6 +83,7 @@ fn story(
     shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
+    listener: SocketAddr,
     deadline: Instant,
     record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
@@ -81,8 +91,22 @@ fn story(
     let request = negotiated.request;
     record.requested(&request);
 
-    let found = find(shared, config, client, &request, record).inspect_err(|error| {
+    let user = record.user.clone();
+    let destination = &request.destination;
+    let asked = Asked {
+        client: record.client.ip(),
+        listener,
+        user: user.as_deref(),
+        cmd: request.cmd,
+        name: name_in(destination),
+        port: destination.port,
+        hops: negotiated.hops,
+    };
+    let found = find(shared, config, client, &asked, &request, record).inspect_err(|error| {
         record.rep = error.rep();
+        if let ServeError::Rule(by, _) = error {
+            record.rule.clone_from(&by.0);
+        }
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
             let soon = within(Duration::from_secs(1));
@@ -92,7 +116,7 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled) => {
+        Found::Connection(dialled, _) => {
             // From the reply on, a gateway that is killed must not look like the end of a stream.
             let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
             Bound {
@@ -112,7 +136,7 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
-    let Found::Connection(dialled) = found else {
+    let Found::Connection(dialled, rule) = found else {
         return Ok(Served::Answered);
     };
 
@@ -122,7 +146,10 @@ fn story(
         destination,
         &negotiated.early,
         &shared.pools,
-        config.idle_timeout,
+        Terms {
+            idle: config.idle_timeout,
+            total: rule.and_then(Rule::total),
+        },
         record.octets(),
     );
     if carried.end == End::Orderly {
@@ -134,55 +161,91 @@ fn story(
 }
 
 /// What a request leads to.
-enum Found {
-    /// CONNECT's.
-    Connection(Dialled),
+enum Found<'r> {
+    /// CONNECT's, by this rule.
+    Connection(Dialled, Option<&'r Rule>),
     /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
     Answer(Address),
 }
 
-fn find(
+fn find<'r>(
     shared: &Shared,
-    config: &Config,
+    config: &'r Config,
     client: BorrowedFd<'_>,
+    asked: &Asked<'_>,
     request: &ServerRequest,
     record: &mut Record<'_>,
-) -> Result<Found, ServeError> {
+) -> Result<Found<'r>, ServeError> {
     let destination = &request.destination;
-    match (request.cmd, request.version) {
-        (Cmd::CONNECT, _) => {
-            connect(shared, config, client, destination, record).map(Found::Connection)
+    let cmd = match (request.cmd, request.version) {
+        (Cmd::RESOLVE_PTR, Version::V5) => {
+            let name = name_at(shared, config, asked, destination)?;
+            return Ok(Found::Answer(Address::Fqdn(name)));
         }
         // A reply of SOCKS4 has no room for a v6 address, or a name.
-        (Cmd::RESOLVE, Version::V5) => {
-            let ip = address_of(shared, &config.policy, destination)?;
-            Ok(Found::Answer(Address::Ip(ip)))
+        (cmd @ Cmd::CONNECT, _) | (cmd @ Cmd::RESOLVE, Version::V5) => cmd,
+        (cmd, _) => return Err(ServeError::Command(cmd)),
+    };
+    let (dialled, rule) = match route(shared, config, asked, destination) {
+        Err(ServeError::Resolve(ResolveError::NoAddress)) if cmd == Cmd::RESOLVE => {
+            return Err(ServeError::NoAddress);
         }
-        (Cmd::RESOLVE_PTR, Version::V5) => {
-            let name = name_at(shared, &config.policy, destination)?;
-            Ok(Found::Answer(Address::Fqdn(name)))
+        Err(error) => return Err(error),
+        Ok(Route::Via(rule, judged)) => {
+            let destination = judged.map_or(*destination, Destination::from);
+            record.rule = Some(rule.label());
+            let errand = Errand {
+                cmd,
+                destination: &destination,
+                hops: asked.hops,
+                outgoing: rule.outgoing(),
+                prefer: rule.prefer(),
+                client,
+                deadline: within(config.dial_timeout),
+            };
+            let (dialled, upstream) =
+                go_via(shared, config, &config.rules.upstreams(rule), &errand)?;
+            record.via = Some(upstream.name.clone());
+            (dialled, Some(rule))
         }
-        (cmd, _) => Err(ServeError::Command(cmd)),
+        Ok(Route::Direct(candidates)) if cmd == Cmd::RESOLVE => {
+            // What a CONNECT would try first.
+            let first = candidates.first().ok_or(ServeError::NoAddress)?;
+            record.rule = first.rule.map(Rule::label);
+            return Ok(Found::Answer(Address::Ip(first.address.ip())));
+        }
+        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+    };
+    if cmd == Cmd::RESOLVE {
+        return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
     }
+    record.dialled(dialled.peer);
+    Ok(Found::Connection(dialled, rule))
 }
 
-/// A connection to what the client asked for, if the policy has nothing against it.
-fn connect(
-    shared: &Shared,
+/// A connection to the first of these that answers.
+fn connect<'r>(
     config: &Config,
     client: BorrowedFd<'_>,
-    destination: &Destination,
+    candidates: &[Candidate<'r>],
     record: &mut Record<'_>,
-) -> Result<Dialled, ServeError> {
-    let addresses = allowed_addresses(shared, &config.policy, destination)?;
-    let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
-    record.dialled(dialled.peer);
+) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
+    let targets: Vec<_> = candidates
+        .iter()
+        .map(|it| Target {
+            address: it.address,
+            outgoing: it.rule.map(Rule::outgoing).unwrap_or_default(),
+        })
+        .collect();
+    let deadline = within(config.dial_timeout);
+    let dialled = dial(&targets, &config.nat64, client, deadline)?;
+    let chosen = candidates.iter().find(|it| it.address == dialled.target);
+    let rule = chosen.and_then(|it| it.rule);
+    record.rule = rule.map(Rule::label);
     // Whatever the interfaces say, an address that answers from itself is this host.
-    match config
-        .policy
-        .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
-    {
-        Ok(()) => Ok(dialled),
+    let forms = Forms::of(dialled.target.ip(), || config.nat64.prefix());
+    match config.policy.judge_address(forms, &[dialled.local.ip()]) {
+        Ok(()) => Ok((dialled, rule)),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }

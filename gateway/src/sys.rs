@@ -115,6 +115,26 @@ pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(u32::try_from(octets).unwrap_or(0))
 }
 
+/// bind(2) of this socket to an address leaves the port to connect(2), which then needs one that is free for its
+/// destination alone.
+pub(crate) fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the option's value is one int, of 4 octets. IPv6 sockets have it at this level too.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            4,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Starts a thread that nobody joins. `run` must not panic: there is nowhere to unwind to.
 ///
 /// std's threads map a stack for signal handlers besides their own. That is two more mappings of a

@@ -69,10 +69,20 @@ impl FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, String> {
         let net = text.parse().ok();
         net.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-            .map(Self)
+            .map(|net| Self(canonical(net)))
             .ok_or_else(|| {
                 format!("\"{text}\" is not an address or a range, such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")
             })
+    }
+}
+
+/// A range of v4-mapped addresses is one of v4 addresses, as every address is before it is judged.
+fn canonical(net: IpNet) -> IpNet {
+    match (net.addr().to_canonical(), net.prefix_len().checked_sub(96)) {
+        (v4 @ IpAddr::V4(_), Some(bits)) if net.addr().is_ipv6() => {
+            IpNet::new(v4, bits).unwrap_or(net)
+        }
+        _ => net,
     }
 }
 
@@ -133,11 +143,25 @@ macro_rules! as_text {
     };
 }
 
+pub(crate) use as_text;
+
 as_text!(Span Cidr Endpoint Level);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_v4_mapped_range_is_a_v4_one() {
+        for (text, net) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::fffe:0:0/95", "::fffe:0:0/95"),
+            ("2001:db8::/120", "2001:db8::/120"),
+        ] {
+            assert_eq!(text.parse::<Cidr>().unwrap().to_string(), net);
+        }
+    }
 
     #[test]
     fn times_are_written_as_they_are_read() {

@@ -6,7 +6,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::binary::{Binary, Folder};
-use crate::harness::{Running, assert_reset, echo, nobody, read, read_reply, request, until};
+use crate::harness::{
+    Running, assert_reset, connect, echo, nobody, read, read_reply, request, until,
+};
+use crate::watching::curl;
 
 /// Believes 127.0.0.1, and serves the clients of 192.0.2.0/24 and itself.
 fn behind_a_balancer() -> Running {
@@ -65,6 +68,44 @@ fn the_header_s_source_is_the_client_for_the_policy() {
         let mut client = gateway.connect();
         client.write_all(&header).unwrap();
         assert_reset(&mut client);
+    }
+}
+
+/// And for rules, log and metrics: whoever judges the client or tells of it.
+#[test]
+fn the_header_s_source_is_the_client_for_whoever_tells_of_it() {
+    let folder = Folder::new("told");
+    let (to, status) = (request(echo()), nobody());
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\nproxy-protocol-from = [\"127.0.0.1\"]\nallow-clients = [\"192.0.2.0/24\"]\n\
+         [metrics]\nlisten = \"{status}\"\n\
+         [[rule]]\nname = \"not-him\"\naction = \"deny\"\nclients = [\"192.0.2.8\"]\n\
+         [[rule]]\naction = \"allow\"\nclients = [\"192.0.2.0/24\"]\n"
+    );
+    let gateway = Binary::start(&["--config", &folder.write("gateway.toml", &text)]);
+    let from = |ip| {
+        let mut client = connect(gateway.address());
+        client
+            .write_all(&[&v2_from_v4(ip)[..], &to].concat())
+            .unwrap();
+        client
+    };
+    assert_eq!(read_reply(&mut from([192, 0, 2, 8])), 0x02);
+    gateway.wait_for_log(" client=192.0.2.8:12345 ");
+    gateway.wait_for_log(" rule=not-him rep=02 ");
+    let mut relay = from([192, 0, 2, 7]);
+    assert_eq!(read_reply(&mut relay), 0x00);
+    until("the page shows him", || {
+        curl(status, "/", &[]).contains("192.0.2.7:12345")
+    });
+    let mut wrong = connect(gateway.address());
+    wrong.write_all(&to).unwrap();
+    assert_reset(&mut wrong);
+    let metrics = curl(status, "/metrics", &[]);
+    for reason in ["denied-by-rule", "bad-proxy-header"] {
+        let row = format!("socks6_clients_failed_total{{reason=\"{reason}\"}} 1\n");
+        assert!(metrics.contains(&row), "{metrics}");
+        gateway.wait_for_log(&format!(" end={reason} "));
     }
 }
 

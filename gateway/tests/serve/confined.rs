@@ -37,9 +37,15 @@ fn only_what_is_needed_again_is_in_reach() {
         assert_eq!(said.contains("INFO reloaded"), is_in_reach, "{said}");
         assert_eq!(said.contains("Permission denied"), !is_in_reach, "{said}");
     }
-    // From the start on it is.
-    let gateway = Binary::start(&["--config", &here.write("gateway.toml", &with_users)]);
-    for folder in [&here, &elsewhere] {
+    // From the start on it is, and so is an upstream's.
+    let third = Folder::new("third");
+    let password = third.write("users", "s3cret\n");
+    let upstream = format!(
+        "[[upstream]]\nname = \"hq\"\naddress = \"192.0.2.1:1080\"\nuser = \"gw\"\npassword-file = \"{password}\"\n"
+    );
+    let text = format!("{with_users}{upstream}");
+    let gateway = Binary::start(&["--config", &here.write("gateway.toml", &text)]);
+    for folder in [&here, &elsewhere, &third] {
         for name in ["gateway.toml", "users"] {
             // As editors and package managers do it.
             if let Ok(text) = fs::read_to_string(folder.path(name)) {
@@ -87,7 +93,7 @@ fn names_are_found_in_the_sandbox() {
         .write_all(&request_by_name("localhost", echo().port()))
         .unwrap();
     assert_eq!(read_reply(&mut client), 0x00);
-    assert!(gateway.log().contains("in a sandbox"), "{}", gateway.log());
+    gateway.wait_for_log("in a sandbox");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod balancers;
 mod binary;
+mod chaining;
 mod confined;
 mod dialling;
 mod early;
@@ -21,6 +22,7 @@ mod lookup;
 mod managed;
 mod relaying;
 mod reloading;
+mod ruling;
 mod stopping;
 mod strangers;
 mod upgrading;
