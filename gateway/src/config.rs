@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::policy::Policy;
+use crate::quotas::Quotas;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long running relays may go on after the gateway was told to stop.
     pub drain_timeout: Duration,
+    /// What a single client or user may take.
+    pub quotas: Quotas,
 }
 
 impl Default for Settings {
@@ -53,6 +56,7 @@ impl Default for Settings {
             dial_timeout: Duration::from_secs(127),
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -68,6 +72,7 @@ pub struct Config {
     pub(crate) dial_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) quotas: Quotas,
 }
 
 /// One listener to be.
@@ -138,6 +143,7 @@ impl Config {
             dial_timeout: settings.dial_timeout,
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
+            quotas: settings.quotas,
         })
     }
 }

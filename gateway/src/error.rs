@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use socks_wire::{Cmd, HandshakeError, Rep};
 
 use crate::dial::DialError;
+use crate::logins::Unjudged;
 use crate::policy::Denial;
 use crate::resolve::ResolveError;
 
@@ -37,6 +38,8 @@ pub(crate) enum ServeError {
     // The client's doing.
     #[error("{0}")]
     Handshake(HandshakeError),
+    #[error("{0}")]
+    Login(#[source] Unjudged),
     #[error("no complete request in time")]
     HandshakeDeadline,
     #[error("client has gone away")]
@@ -64,7 +67,11 @@ impl ServeError {
     /// What the client is told; `None` if it is not listening, or has been told by the handshake.
     pub(crate) fn rep(&self) -> Option<Rep> {
         match self {
-            Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
+            Self::Handshake(_)
+            | Self::Login(_)
+            | Self::HandshakeDeadline
+            | Self::ClientGone
+            | Self::Client => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
@@ -82,7 +89,7 @@ impl ServeError {
 
     /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Handshake(_)) || self.rep().is_some()
+        matches!(self, Self::Handshake(_) | Self::Login(_)) || self.rep().is_some()
     }
 
     /// The destination's address that the error is about, if one is.
@@ -100,6 +107,8 @@ impl ServeError {
             Self::Handshake(HandshakeError::WrongPassword(_)) => "wrong-password",
             Self::Handshake(HandshakeError::NoAcceptableMethod) => "no-acceptable-method",
             Self::Handshake(_) => "handshake-failed",
+            Self::Login(Unjudged::TooManyFailures) => "too-many-wrong-passwords",
+            Self::Login(_) => "password-not-checked",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
             Self::Command(_) => "command-not-supported",

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
-use crate::text::{Cidr, Endpoint, Span};
+use crate::quotas::Quotas;
+use crate::text::{Cidr, Endpoint, PrefixV6, Span};
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -33,6 +34,9 @@ pub(crate) struct Limits {
     pub(crate) dial: Option<Span>,
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
+    pub(crate) client_prefix_v6: Option<PrefixV6>,
+    pub(crate) failed_logins: Option<u32>,
+    pub(crate) failed_logins_within: Option<Span>,
 }
 
 /// Why a configuration file is of no use.
@@ -82,6 +86,7 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            quotas: self.limits.quotas(),
             ..default
         }
     }
@@ -93,7 +98,25 @@ impl File {
         limits.handshake = Some(Span(settings.handshake_timeout));
         limits.dial = Some(Span(settings.dial_timeout));
         limits.drain = Some(Span(settings.drain_timeout));
+        limits.client_prefix_v6 = Some(PrefixV6(settings.quotas.client_prefix_v6));
+        limits.failed_logins = Some(settings.quotas.failed_logins);
+        limits.failed_logins_within = Some(Span(settings.quotas.failed_logins_within));
         self
+    }
+}
+
+impl Limits {
+    fn quotas(&self) -> Quotas {
+        let default = Quotas::default();
+        Quotas {
+            client_prefix_v6: self
+                .client_prefix_v6
+                .map_or(default.client_prefix_v6, |PrefixV6(bits)| bits),
+            failed_logins: self.failed_logins.unwrap_or(default.failed_logins),
+            failed_logins_within: self
+                .failed_logins_within
+                .map_or(default.failed_logins_within, |Span(time)| time),
+        }
     }
 }
 
@@ -121,6 +144,9 @@ mod tests {
             "idle = \"90s\"",
             "dial = \"127s\"",
             "drain = \"30s\"",
+            "client-prefix-v6 = 64",
+            "failed-logins = 10",
+            "failed-logins-within = \"1m\"",
         ] {
             assert!(printed.contains(line), "{printed}");
         }
@@ -144,6 +170,11 @@ mod tests {
                 "not an address or a range",
             ),
             ("[limits]\nrelays = -1", "line 2, column 10", "-1"),
+            (
+                "[limits]\nclient-prefix-v6 = 0",
+                "line 2, column 20",
+                "1 to 128",
+            ),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err().to_string();
             assert!(

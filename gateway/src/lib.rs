@@ -31,12 +31,16 @@ mod direction;
 mod error;
 mod file;
 mod handshake;
+mod hash;
 mod listener;
 mod live;
+mod logins;
 mod lookup;
 mod own;
+mod passwd;
 mod pipes;
 mod policy;
+mod quotas;
 mod record;
 mod relay;
 mod relays;
@@ -61,12 +65,15 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::passwd::PasswdError;
+pub use crate::quotas::Quotas;
 pub use crate::shutdown::Shutdown;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
 use crate::listener::Listener;
 use crate::live::Live;
+use crate::logins::Logins;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
@@ -79,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) pools: Pools,
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) logins: Logins,
     pub(crate) events: Events,
 }
 
@@ -119,6 +127,7 @@ impl Gateway {
             config: Live::new(config),
             pools: Pools::default(),
             own: OwnAddresses::default(),
+            logins: Logins::new(),
             events: sender,
         });
         let mut gateway = Self {

@@ -13,6 +13,7 @@ use tracing::level_filters::LevelFilter;
 fn main() -> ExitCode {
     let args = Args::parse(); // prints and exits with 2 by itself
     let (text, code) = match prepare(&args) {
+        Err(error @ ArgsError::Passwd(_)) => (error.to_string(), 1),
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(config)) => match run(config, args) {
@@ -31,6 +32,10 @@ fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
         Task::Run => {
             start_log(args.log_level(), args.open_log_file()?);
             args.config().map(Some)
+        }
+        Task::Passwd => {
+            args.passwd()?;
+            Ok(None)
         }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {

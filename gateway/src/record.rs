@@ -14,7 +14,7 @@ use crate::serve::Served;
 /// What the line will say, filled in as it becomes known.
 #[derive(Debug)]
 pub(crate) struct Record {
-    client: SocketAddr,
+    pub(crate) client: SocketAddr,
     start: Instant,
     pub(crate) user: Option<String>,
     address: Option<SocketAddr>,

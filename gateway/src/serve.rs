@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
+use socks_wire::{Address, Bound, Cmd, Credentials, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
-use crate::handshake::{hang_up, negotiate, reply};
+use crate::handshake::{Check, hang_up, negotiate, reply};
 use crate::lookup::{address_of, allowed_addresses, name_at};
 use crate::record::Record;
 use crate::relay::{Carried, End, relay};
@@ -55,7 +55,16 @@ fn story(
     record: &mut Record,
 ) -> Result<Served, ServeError> {
     let deadline = within(config.handshake_timeout);
-    let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
+    let from = config.quotas.client(record.client.ip());
+    let check = |credentials: &Credentials<'_>| {
+        let patience = config.quotas.patience();
+        let users = &config.users;
+        shared
+            .logins
+            .check(users, credentials, from, patience, deadline)
+    };
+    let check: Option<&Check<'_>> = (!config.users.is_empty()).then_some(&check);
+    let negotiated = negotiate(client, check, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);
 

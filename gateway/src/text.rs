@@ -23,6 +23,11 @@ pub(crate) struct Cidr(pub(crate) IpNet);
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Endpoint(pub(crate) SocketAddr);
 
+/// A number of leading bits of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "u8")]
+pub(crate) struct PrefixV6(pub(crate) u8);
+
 impl FromStr for Span {
     type Err = String;
 
@@ -89,6 +94,19 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl TryFrom<u8> for PrefixV6 {
+    type Error = String;
+
+    fn try_from(bits: u8) -> Result<Self, String> {
+        // Without a bit, all of IPv6 would be one client.
+        if (1..=128).contains(&bits) {
+            Ok(Self(bits))
+        } else {
+            Err(format!("{bits} is not a number of bits from 1 to 128"))
+        }
     }
 }
 

@@ -19,3 +19,4 @@ mod relaying;
 mod reloading;
 mod stopping;
 mod strangers;
+mod users;
