@@ -34,6 +34,7 @@ pub(crate) struct Direction<'a> {
     wants: Wants,
     full_buffers: u32,
     is_source_broken: bool,
+    is_paused: bool,
     octets: u64,
     last: Instant,
 }
@@ -66,6 +67,7 @@ impl<'a> Direction<'a> {
             wants: Wants::Read,
             full_buffers: 0,
             is_source_broken: false,
+            is_paused: false,
             octets: 0,
             last: now,
         }
@@ -89,9 +91,14 @@ impl<'a> Direction<'a> {
         self.wants == Wants::Nothing
     }
 
+    /// Until this is said again, nothing is read; what has been read is delivered.
+    pub(crate) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
     /// What to poll the source for.
     pub(crate) fn reads(&self) -> PollFlags {
-        if self.wants == Wants::Read {
+        if self.wants == Wants::Read && !self.is_paused {
             PollFlags::IN
         } else {
             PollFlags::empty()
@@ -111,7 +118,7 @@ impl<'a> Direction<'a> {
     pub(crate) fn is_due(&self, source: PollFlags, sink: PollFlags) -> bool {
         let dead = PollFlags::ERR | PollFlags::HUP;
         match self.wants {
-            Wants::Read => source.intersects(PollFlags::IN | dead),
+            Wants::Read => !self.is_paused && source.intersects(PollFlags::IN | dead),
             Wants::Write => sink.intersects(PollFlags::OUT | dead),
             Wants::Nothing => false,
         }
@@ -125,12 +132,14 @@ impl<'a> Direction<'a> {
     }
 
     /// Moves octets until one of the sockets has nothing to give or take, the source ends (which is
-    /// passed on), or it is the other direction's turn.
-    pub(crate) fn pump(&mut self, now: Instant) -> Result<(), Broke> {
+    /// passed on), or it is the other direction's turn, which it is after `most` octets at the latest.
+    pub(crate) fn pump(&mut self, now: Instant, most: Option<usize>) -> Result<(), Broke> {
+        let most = most.unwrap_or(TURN_OCTETS).min(TURN_OCTETS);
         let mut turn_octets = 0_usize;
         loop {
             let is_readable = turn_octets == 0; // poll says so
-            if self.carrier.is_empty() && !self.fill(is_readable)? {
+            let left = most.saturating_sub(turn_octets);
+            if self.carrier.is_empty() && !self.fill(is_readable, left)? {
                 return Ok(());
             }
             let sent = match self.drain()? {
@@ -147,17 +156,17 @@ impl<'a> Direction<'a> {
                 return Ok(());
             }
             self.wants = Wants::Read;
-            if sent < self.carrier.plenty() || turn_octets >= TURN_OCTETS {
+            if sent < self.carrier.plenty() || turn_octets >= most {
                 return Ok(());
             }
         }
     }
 
-    /// Reads into the empty carrier; false if there is nothing to send on.
-    fn fill(&mut self, is_readable: bool) -> Result<bool, Broke> {
+    /// Reads `most` octets into the empty carrier; false if there is nothing to send on.
+    fn fill(&mut self, is_readable: bool, most: usize) -> Result<bool, Broke> {
         self.choose_carrier();
         let filled = loop {
-            match self.carrier.fill(self.from) {
+            match self.carrier.fill(self.from, most) {
                 Err(Errno::INTR) => {}
                 // splice(2) stops before an urgent octet, and calls that an end behind a FIN; recv(2) takes it.
                 Ok(0) if self.carrier.is_pipe() => self.take_buffer(),
@@ -262,11 +271,11 @@ impl Carrier<'_> {
         matches!(self, Self::Pipe(_))
     }
 
-    fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         match self {
             Self::Nothing => Err(Errno::AGAIN),
-            Self::Buffer(buffer) => buffer.fill(from),
-            Self::Pipe(pipe) => pipe.fill(from),
+            Self::Buffer(buffer) => buffer.fill(from, most),
+            Self::Pipe(pipe) => pipe.fill(from, most),
         }
     }
 

@@ -51,6 +51,10 @@ pub(crate) enum ServeError {
     // The operator's rules.
     #[error("client is not allowed")]
     Client,
+    #[error("client has as many relays as it may have")]
+    ClientRelays,
+    #[error("user has as many relays as it may have")]
+    UserRelays,
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
     // The destination's, or the network's on the way there.
@@ -71,7 +75,8 @@ impl ServeError {
             | Self::Login(_)
             | Self::HandshakeDeadline
             | Self::ClientGone
-            | Self::Client => None,
+            | Self::Client
+            | Self::ClientRelays => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
@@ -82,6 +87,8 @@ impl ServeError {
             Self::Resolve(ResolveError::Unknown | ResolveError::NoAddress) => {
                 Some(Rep::HOST_UNREACHABLE)
             }
+            // 02 would be for ever; one relay less, and this one can be had.
+            Self::UserRelays => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
         }
@@ -113,6 +120,8 @@ impl ServeError {
             Self::ClientGone => "client-gone",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
+            Self::ClientRelays => "too-many-relays-of-client",
+            Self::UserRelays => "too-many-relays-of-user",
             Self::Denied(..) => "destination-not-allowed",
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",

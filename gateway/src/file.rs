@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Settings;
 use crate::quotas::Quotas;
-use crate::text::{Cidr, Endpoint, PrefixV6, Span};
+use crate::text::{Cidr, Endpoint, PrefixV6, Rate, Span};
 
 /// All of the file.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -35,6 +36,11 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
     pub(crate) client_prefix_v6: Option<PrefixV6>,
+    pub(crate) relays_per_client: Option<NonZeroUsize>,
+    pub(crate) relays_per_user: Option<NonZeroUsize>,
+    pub(crate) total: Option<Span>,
+    pub(crate) bandwidth_per_client: Option<Rate>,
+    pub(crate) bandwidth_per_user: Option<Rate>,
     pub(crate) failed_logins: Option<u32>,
     pub(crate) failed_logins_within: Option<Span>,
 }
@@ -112,6 +118,11 @@ impl Limits {
             client_prefix_v6: self
                 .client_prefix_v6
                 .map_or(default.client_prefix_v6, |PrefixV6(bits)| bits),
+            relays_per_client: self.relays_per_client.map(NonZeroUsize::get),
+            relays_per_user: self.relays_per_user.map(NonZeroUsize::get),
+            total: self.total.map(|Span(time)| time),
+            bandwidth_per_client: self.bandwidth_per_client.map(|Rate(octets)| octets),
+            bandwidth_per_user: self.bandwidth_per_user.map(|Rate(octets)| octets),
             failed_logins: self.failed_logins.unwrap_or(default.failed_logins),
             failed_logins_within: self
                 .failed_logins_within
@@ -135,8 +146,7 @@ mod tests {
 
     #[test]
     fn what_is_in_force_can_be_read_again() {
-        let text =
-            "listen = [\"[::]:1080\"]\nallow-clients = [\"192.0.2.7\"]\n[limits]\nidle = \"90s\"\n";
+        let text = "listen = [\"[::]:1080\"]\nallow-clients = [\"192.0.2.7\"]\n[limits]\nidle = \"90s\"\nbandwidth-per-user = \"2048KiB\"\nrelays-per-user = 7\n";
         let file = toml::from_str::<File>(text).unwrap().in_force();
         let printed = toml::to_string(&file).unwrap();
         for line in [
@@ -145,6 +155,8 @@ mod tests {
             "dial = \"127s\"",
             "drain = \"30s\"",
             "client-prefix-v6 = 64",
+            "relays-per-user = 7",
+            "bandwidth-per-user = \"2MiB\"",
             "failed-logins = 10",
             "failed-logins-within = \"1m\"",
         ] {

@@ -20,7 +20,8 @@
 //!
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
-//! is shared between clients but the pools of buffers and pipes and the table of who is there.
+//! is shared between clients but the pools of buffers and pipes, the table of who is there, and what one of them may take:
+//! `shares`, `pace` and `logins`.
 
 #![deny(unsafe_code)]
 
@@ -37,6 +38,7 @@ mod live;
 mod logins;
 mod lookup;
 mod own;
+mod pace;
 mod passwd;
 mod pipes;
 mod policy;
@@ -46,6 +48,7 @@ mod relay;
 mod relays;
 mod resolve;
 mod serve;
+mod shares;
 mod shutdown;
 mod sys;
 mod text;
@@ -77,6 +80,7 @@ use crate::logins::Logins;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
+use crate::shares::Shares;
 use crate::shutdown::{Event, Events};
 
 /// What the threads of one gateway share.
@@ -87,6 +91,7 @@ pub(crate) struct Shared {
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
     pub(crate) logins: Logins,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) events: Events,
 }
 
@@ -128,6 +133,7 @@ impl Gateway {
             pools: Pools::default(),
             own: OwnAddresses::default(),
             logins: Logins::new(),
+            shares: Arc::default(),
             events: sender,
         });
         let mut gateway = Self {

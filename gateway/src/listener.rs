@@ -20,7 +20,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Shared;
 use crate::config::Listen;
-use crate::serve::serve;
+use crate::serve::{refuse, serve};
+use crate::shares::{Holder, Seat};
 use crate::shutdown::Event;
 use crate::sys;
 
@@ -118,6 +119,10 @@ impl Listener {
     /// One thread's life: counted as idle when it begins.
     fn work(self: Arc<Self>) {
         while let Some((client, peer)) = self.accept() {
+            let Some(seat) = self.seat(peer) else {
+                refuse(peer);
+                continue;
+            };
             let Some(client) = self.shared.relays.admit(client) else {
                 return;
             };
@@ -126,13 +131,21 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
+            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer, &seat));
             catch_unwind(story).ok();
-            drop(client);
+            drop((client, seat));
             if !self.may_stay() {
                 return;
             }
         }
+    }
+
+    /// `None` if the client has as many relays as one may have. It is reset at once, without a handshake: a thread that
+    /// stays with it for as long as it likes is what it must not have.
+    fn seat(&self, peer: SocketAddr) -> Option<Seat> {
+        let quotas = &self.shared.config.get().quotas;
+        let holder = Holder::Client(quotas.client(peer.ip()));
+        self.shared.shares.take(holder, quotas.relays_per_client)
     }
 
     /// The next client; `None` if this thread is needed no more.

@@ -115,11 +115,18 @@ impl Buffer<'_> {
         self.octets.len().saturating_sub(self.sent)
     }
 
-    /// One recv into an empty buffer; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    /// One recv of `most` octets into an empty buffer; 0 is the end of the stream.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len(), 0, "octets not yet sent");
         self.octets.clear();
         self.sent = 0;
+        if most < BUFFER_OCTETS {
+            self.octets.resize(most, 0);
+            let received = recv(from, self.octets.as_mut_slice(), RecvFlags::empty());
+            let received = received.map_or_else(Err, |(received, _)| Ok(received));
+            self.octets.truncate(received.unwrap_or(0));
+            return received;
+        }
         let (received, _) = recv(from, spare_capacity(&mut self.octets), RecvFlags::empty())?;
         Ok(received)
     }
@@ -167,12 +174,19 @@ impl Pipe<'_> {
         self.len
     }
 
-    /// One splice into the pipe, which must be empty: only then does EAGAIN mean that the socket
+    /// One splice of `most` octets into the pipe, which must be empty: only then does EAGAIN mean that the socket
     /// has nothing, and not that the pipe is full. 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len, 0, "octets not yet sent");
         let Some(ends) = &self.ends else { return Ok(0) };
-        self.len = splice(from, None, ends.write.as_fd(), None, ends.capacity, SPLICE)?;
+        self.len = splice(
+            from,
+            None,
+            ends.write.as_fd(),
+            None,
+            ends.capacity.min(most),
+            SPLICE,
+        )?;
         Ok(self.len)
     }
 
@@ -212,7 +226,7 @@ mod tests {
         outside.write_all(b"left over").unwrap();
 
         let mut pipe = pools.pipe().unwrap();
-        assert_eq!(pipe.fill(inside.as_fd()).unwrap(), 9);
+        assert_eq!(pipe.fill(inside.as_fd(), BUFFER_OCTETS).unwrap(), 9);
         drop(pipe);
         assert_eq!(pools.spare().1, 0);
 

@@ -13,6 +13,16 @@ use crate::logins::Patience;
 pub struct Quotas {
     /// So many leading bits of an IPv6 address are one client.
     pub client_prefix_v6: u8,
+    /// Relays of a client at a time; one more is reset.
+    pub relays_per_client: Option<usize>,
+    /// Relays of a user at a time; one more is told REP 01.
+    pub relays_per_user: Option<usize>,
+    /// From a relay's first octet to its last, however busy it is; it ends by a reset.
+    pub total: Option<Duration>,
+    /// Octets a second for all relays of a client, both directions taken together.
+    pub bandwidth_per_client: Option<u64>,
+    /// The same of a user.
+    pub bandwidth_per_user: Option<u64>,
     /// After so many wrong passwords a client is refused, whatever it says, 0 for never, ...
     pub failed_logins: u32,
     /// ... until so long after the first of them.
@@ -23,6 +33,11 @@ impl Default for Quotas {
     fn default() -> Self {
         Self {
             client_prefix_v6: 64,
+            relays_per_client: None,
+            relays_per_user: None,
+            total: None,
+            bandwidth_per_client: None,
+            bandwidth_per_user: None,
             failed_logins: 10,
             failed_logins_within: Duration::from_secs(60),
         }

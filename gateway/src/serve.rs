@@ -13,9 +13,11 @@ use crate::dial::{Dialled, dial};
 use crate::error::ServeError;
 use crate::handshake::{Check, hang_up, negotiate, reply};
 use crate::lookup::{address_of, allowed_addresses, name_at};
+use crate::pace::{Bucket, Meter};
 use crate::record::Record;
-use crate::relay::{Carried, End, relay};
+use crate::relay::{Carried, End, Terms, relay};
 use crate::resolve::interleave;
+use crate::shares::{Holder, Seat};
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +30,11 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
-pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
+pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr, seat: &Seat) {
     let mut record = Record::new(peer);
     let config = shared.config.get();
     let outcome = if config.policy.allows_client(peer.ip()) {
-        story(shared, &config, client, &mut record)
+        story(shared, &config, client, seat, &mut record)
     } else {
         // Without a word: a stranger could otherwise hold a thread for the handshake's time.
         Err(ServeError::Client)
@@ -48,10 +50,16 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
     }
 }
 
+/// A client that has too many relays already is not served, and its line in the log says why.
+pub(crate) fn refuse(peer: SocketAddr) {
+    Record::new(peer).log(&Err(ServeError::ClientRelays));
+}
+
 fn story(
     shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
+    seat: &Seat,
     record: &mut Record,
 ) -> Result<Served, ServeError> {
     let deadline = within(config.handshake_timeout);
@@ -68,7 +76,18 @@ fn story(
     let request = negotiated.request;
     record.requested(&request);
 
-    let found = find(shared, config, client, &request, record).inspect_err(|error| {
+    let quotas = &config.quotas;
+    let user = record.user.clone().map(Holder::User);
+    let user = user.map(|user| {
+        shared
+            .shares
+            .take(user, quotas.relays_per_user)
+            .ok_or(ServeError::UserRelays)
+    });
+    let found = user
+        .transpose()
+        .and_then(|seat| Ok((seat, find(shared, config, client, &request, record)?)));
+    let (user, found) = found.inspect_err(|error| {
         record.rep = error.rep();
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
@@ -109,7 +128,14 @@ fn story(
         destination,
         &negotiated.early,
         &shared.pools,
-        config.idle_timeout,
+        Terms {
+            idle: config.idle_timeout,
+            total: quotas.total,
+            meter: Meter::new([
+                metered(Some(seat), quotas.bandwidth_per_client),
+                metered(user.as_ref(), quotas.bandwidth_per_user),
+            ]),
+        },
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
@@ -117,6 +143,10 @@ fn story(
         let _ = sockopt::set_socket_linger(destination, None);
     }
     Ok(Served::Relayed(carried))
+}
+
+fn metered(seat: Option<&Seat>, rate: Option<u64>) -> Option<(&Bucket, u64)> {
+    Some((seat?.bucket(), rate?))
 }
 
 /// What a request leads to.

@@ -23,6 +23,22 @@ pub(crate) struct Cidr(pub(crate) IpNet);
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Endpoint(pub(crate) SocketAddr);
 
+/// Octets a second: `500KiB`, `10MiB`, `1GB`; octets if there is no unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Rate(pub(crate) u64);
+
+/// The largest first.
+const UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("", 1),
+];
+
 /// A number of leading bits of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "u8")]
@@ -97,6 +113,37 @@ impl fmt::Display for Endpoint {
     }
 }
 
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = text.get(digits.len()..).unwrap_or_default();
+        let octets = UNITS.iter().find(|(name, _)| *name == unit);
+        let octets =
+            octets.and_then(|(_, octets)| octets.checked_mul(digits.parse::<u32>().ok()?.into()));
+        match octets {
+            Some(octets) if octets > 0 => Ok(Self(octets)),
+            _ => Err(format!(
+                "\"{text}\" is not a number of octets for a second, such as 500KiB, 10MiB or 1GB"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, octets) in UNITS {
+            if let (Some(0), Some(number)) =
+                (self.0.checked_rem(octets), self.0.checked_div(octets))
+            {
+                return write!(f, "{number}{name}");
+            }
+        }
+        Ok(())
+    }
+}
+
 impl TryFrom<u8> for PrefixV6 {
     type Error = String;
 
@@ -129,11 +176,32 @@ macro_rules! as_text {
     };
 }
 
-as_text!(Span Cidr Endpoint);
+as_text!(Span Cidr Endpoint Rate);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_written_as_they_are_read() {
+        for text in ["1", "1023", "500KiB", "10MiB", "1GB", "3GiB", "64kB"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("2048KiB".parse::<Rate>().unwrap().to_string(), "2MiB");
+        for text in [
+            "",
+            "0",
+            "0MiB",
+            "MiB",
+            "1Mib",
+            "-1",
+            "1.5MiB",
+            "1 MiB",
+            "99999999999",
+        ] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_are_written_as_they_are_read() {

@@ -106,6 +106,10 @@ impl Binary {
         self.count("task")
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn count(&self, what: &str) -> usize {
         fs::read_dir(format!("/proc/{}/{what}", self.child.id()))
             .unwrap()

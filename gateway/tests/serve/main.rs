@@ -15,6 +15,7 @@ mod handshake;
 mod harness;
 mod limits;
 mod lookup;
+mod quotas;
 mod relaying;
 mod reloading;
 mod stopping;

@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use gateway::Users;
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use socket2::{Domain, Socket, Type};
 
 use crate::binary::{BINARY, Binary, PasswordFile};
-use crate::harness::{Running, connect, destination, patient, read, until};
+use crate::harness::{Running, connect, connect_from, destination, read, until};
 
 /// Of "s3cret", at 64 MiB and four passes: some tenths of a second.
 const EXPENSIVE: &str =
@@ -24,7 +23,7 @@ const EXPENSIVE: &str =
 const CHEAP: &str =
     "alice:$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$6Crvd0pUWwUX9JdfBSpZ7dOnM78DdrdhAOj1hvHMiF8";
 
-fn login(mut client: TcpStream, user: &str, password: &str) -> u8 {
+pub(crate) fn login(client: &mut TcpStream, user: &str, password: &str) -> u8 {
     let (user_len, password_len) = (user.len() as u8, password.len() as u8);
     client
         .write_all(
@@ -37,8 +36,8 @@ fn login(mut client: TcpStream, user: &str, password: &str) -> u8 {
             .concat(),
         )
         .unwrap();
-    assert_eq!(read(&mut client, 3), [0x05, 0x02, 0x01]);
-    read(&mut client, 1)[0] // STATUS
+    assert_eq!(read(client, 3), [0x05, 0x02, 0x01]);
+    read(client, 1)[0] // STATUS
 }
 
 fn passwd(arguments: &[&str], password: &str) -> Output {
@@ -214,7 +213,7 @@ fn a_terminal_is_asked_twice_and_shows_neither() {
     }
     let users = Users::from_lines(&fs::read(file.path()).unwrap()).unwrap();
     let gateway = Running::with(|it| it.users = users);
-    assert_eq!(login(gateway.connect(), "alice", "t1ped"), 0x00);
+    assert_eq!(login(&mut gateway.connect(), "alice", "t1ped"), 0x00);
 }
 
 /// A user who connects a thousand times a second would otherwise have the gateway do nothing but hash.
@@ -223,18 +222,18 @@ fn a_password_that_was_right_costs_nothing_the_next_time() {
     let users = Users::from_lines(EXPENSIVE.as_bytes()).unwrap();
     let gateway = Running::with(|it| it.users = users);
     let start = Instant::now();
-    assert_eq!(login(gateway.connect(), "alice", "s3cret"), 0x00);
+    assert_eq!(login(&mut gateway.connect(), "alice", "s3cret"), 0x00);
     let hash = start.elapsed();
     let start = Instant::now();
     for _ in 0..200 {
-        assert_eq!(login(gateway.connect(), "alice", "s3cret"), 0x00);
+        assert_eq!(login(&mut gateway.connect(), "alice", "s3cret"), 0x00);
     }
     assert!(
         start.elapsed() < hash * 50,
         "{:?} after {hash:?}",
         start.elapsed()
     );
-    assert_eq!(login(gateway.connect(), "alice", "s3creT"), 0x01);
+    assert_eq!(login(&mut gateway.connect(), "alice", "s3creT"), 0x01);
 }
 
 /// All at once, and before there is anything to be known again.
@@ -245,12 +244,12 @@ fn a_crowd_with_the_same_password_waits_for_one_hash() {
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..100 {
-            scope.spawn(|| assert_eq!(login(gateway.connect(), "alice", "s3cret"), 0x00));
+            scope.spawn(|| assert_eq!(login(&mut gateway.connect(), "alice", "s3cret"), 0x00));
         }
     });
     let crowd = start.elapsed();
     let start = Instant::now();
-    assert_eq!(login(gateway.connect(), "alice", "wrong"), 0x01);
+    assert_eq!(login(&mut gateway.connect(), "alice", "wrong"), 0x01);
     let hash = start.elapsed();
     assert!(crowd < hash * 50, "{crowd:?}, and one takes {hash:?}");
 }
@@ -266,7 +265,7 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
     let fastest = |user: &str| {
         let times = (0..3).map(|_| {
             let start = Instant::now();
-            assert_eq!(login(gateway.connect(), user, "wrong"), 0x01);
+            assert_eq!(login(&mut gateway.connect(), user, "wrong"), 0x01);
             start.elapsed()
         });
         times.min().unwrap()
@@ -277,15 +276,7 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
         let unknown = fastest(user);
         assert!(unknown * 4 > wrong, "{user}: {unknown:?}, alice: {wrong:?}");
     }
-    assert_eq!(login(gateway.connect(), "bob", "plain"), 0x00);
-}
-
-fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let from: SocketAddr = from.parse().unwrap();
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    patient(socket.into())
+    assert_eq!(login(&mut gateway.connect(), "bob", "plain"), 0x00);
 }
 
 #[test]
@@ -299,14 +290,14 @@ fn an_address_with_too_many_wrong_passwords_is_refused_for_a_while_and_others_ar
     fs::write(config.path(), text).unwrap();
     let gateway = Binary::start(&["--config", config.path()]);
     for user in ["alice", "bob", "nobody"] {
-        assert_eq!(login(connect(gateway.address()), user, "guess"), 0x01);
+        assert_eq!(login(&mut connect(gateway.address()), user, "guess"), 0x01);
     }
-    assert_eq!(login(connect(gateway.address()), "bob", "b"), 0x01);
+    assert_eq!(login(&mut connect(gateway.address()), "bob", "b"), 0x01);
     gateway.wait_for_log("too-many-wrong-passwords");
-    let neighbour = connect_from("127.0.0.2:0", gateway.address());
-    assert_eq!(login(neighbour, "bob", "b"), 0x00);
+    let mut neighbour = connect_from("127.0.0.2:0", gateway.address());
+    assert_eq!(login(&mut neighbour, "bob", "b"), 0x00);
     until("forgiven", || {
         thread::sleep(Duration::from_millis(100));
-        login(connect(gateway.address()), "bob", "b") == 0x00
+        login(&mut connect(gateway.address()), "bob", "b") == 0x00
     });
 }
