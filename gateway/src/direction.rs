@@ -2,6 +2,7 @@
 //! When to call it, and what a break means for the other direction, is the relay's business.
 
 use std::os::fd::BorrowedFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -18,6 +19,9 @@ const TURN_OCTETS: usize = 4 << 20;
 
 /// After a splice of less than this the socket is most likely empty: poll is asked before it.
 const PLENTY_OCTETS: usize = 256 << 10;
+
+/// A relay that has nothing to carry octets in looks again after so long; it delays itself alone.
+const WITHOUT_MEMORY: Duration = Duration::from_millis(10);
 
 /// The stream that broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +130,7 @@ impl<'a> Direction<'a> {
 
     /// Puts octets in front of what the source will send; at most a buffer full.
     pub(crate) fn preload(&mut self, octets: &[u8]) {
-        let mut buffer = self.pools.buffer();
-        buffer.preload(octets);
-        self.carrier = Carrier::Buffer(buffer);
+        self.carrier = Carrier::Buffer(self.pools.preloaded(octets));
     }
 
     /// Moves octets until one of the sockets has nothing to give or take, the source ends (which is
@@ -164,13 +166,22 @@ impl<'a> Direction<'a> {
 
     /// Reads `most` octets into the empty carrier; false if there is nothing to send on.
     fn fill(&mut self, is_readable: bool, most: usize) -> Result<bool, Broke> {
-        self.choose_carrier();
+        if !self.choose_carrier() {
+            thread::sleep(WITHOUT_MEMORY);
+            return Ok(false);
+        }
         let filled = loop {
-            match self.carrier.fill(self.from, most) {
+            let filled = self.carrier.fill(self.from, most);
+            match filled {
                 Err(Errno::INTR) => {}
                 // splice(2) stops before an urgent octet, and calls that an end behind a FIN; recv(2) takes it.
-                Ok(0) if self.carrier.is_pipe() => self.take_buffer(),
-                Err(Errno::AGAIN) if self.carrier.is_pipe() && is_readable => self.take_buffer(),
+                Ok(0) | Err(Errno::AGAIN)
+                    if self.carrier.is_pipe() && (is_readable || filled == Ok(0)) =>
+                {
+                    if !self.take_buffer() {
+                        return Ok(false);
+                    }
+                }
                 filled => break filled,
             }
         };
@@ -219,8 +230,9 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// A buffer at first; a pipe once the direction is bulk, if there is one to be had.
-    fn choose_carrier(&mut self) {
+    /// A buffer at first; a pipe once the direction is bulk, if there is one to be had. One is as good as the other where
+    /// memory has run out; false if there is neither.
+    fn choose_carrier(&mut self) -> bool {
         if self.full_buffers >= BULK_BUFFERS && !matches!(self.carrier, Carrier::Pipe(_)) {
             match self.pools.pipe() {
                 Some(pipe) => self.carrier = Carrier::Pipe(pipe),
@@ -228,14 +240,22 @@ impl<'a> Direction<'a> {
             }
         }
         if matches!(self.carrier, Carrier::Nothing) {
-            self.carrier = Carrier::Buffer(self.pools.buffer());
+            let buffer = self.pools.buffer().map(Carrier::Buffer);
+            let carrier = buffer.or_else(|| self.pools.pipe().map(Carrier::Pipe));
+            self.carrier = carrier.unwrap_or(Carrier::Nothing);
         }
+        !matches!(self.carrier, Carrier::Nothing)
     }
 
-    /// A buffer in place of an empty pipe.
-    fn take_buffer(&mut self) {
-        self.carrier = Carrier::Buffer(self.pools.buffer());
+    /// A buffer in place of an empty pipe; false if there is none, after a pause.
+    fn take_buffer(&mut self) -> bool {
+        let Some(buffer) = self.pools.buffer() else {
+            thread::sleep(WITHOUT_MEMORY);
+            return false;
+        };
+        self.carrier = Carrier::Buffer(buffer);
         self.full_buffers = 0;
+        true
     }
 
     /// Gives the carrier back if it is empty and nothing has moved for `quiet`.

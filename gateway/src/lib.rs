@@ -21,7 +21,7 @@
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
 //! is shared between clients but the pools of buffers and pipes, the table of who is there, and what one of them may take:
-//! `shares`, `pace` and `logins`.
+//! `shares`, `pace` and `logins`. `memory` says when there is too little for another one.
 
 #![deny(unsafe_code)]
 
@@ -37,6 +37,7 @@ mod listener;
 mod live;
 mod logins;
 mod lookup;
+mod memory;
 mod own;
 mod pace;
 mod passwd;
@@ -68,6 +69,7 @@ pub use crate::args::{Args, ArgsError, Task};
 pub use crate::config::{Config, ConfigError, Settings};
 pub use crate::error::StartError;
 pub use crate::file::FileError;
+pub use crate::memory::share_one_heap;
 pub use crate::passwd::PasswdError;
 pub use crate::quotas::Quotas;
 pub use crate::shutdown::Shutdown;

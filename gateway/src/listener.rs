@@ -20,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Shared;
 use crate::config::Listen;
+use crate::memory::has_room;
 use crate::serve::{refuse, serve};
 use crate::shares::{Holder, Seat};
 use crate::shutdown::Event;
@@ -97,7 +98,11 @@ impl Listener {
             return Ok(());
         }
         let listener = Arc::clone(self);
-        let started = sys::spawn(STACK_OCTETS, move || listener.work());
+        let started = if has_room() {
+            sys::spawn(STACK_OCTETS, move || listener.work())
+        } else {
+            Err(io::ErrorKind::OutOfMemory.into())
+        };
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             if !self.is_short_of_threads.swap(true, Ordering::Relaxed) {
@@ -156,9 +161,12 @@ impl Listener {
             }
             match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, address)) => {
-                    self.is_starved.store(false, Ordering::Relaxed);
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     let Some(peer) = peer else { continue };
+                    while !has_room() && !self.is_closing.load(Ordering::Acquire) {
+                        self.starve();
+                    }
+                    self.is_starved.store(false, Ordering::Relaxed);
                     // v4-mapped clients are v4 ones, in the policy as in the log.
                     return Some((
                         client,
@@ -196,7 +204,7 @@ impl Listener {
         if !self.is_starved.swap(true, Ordering::Relaxed) {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
-        self.shared.pools.close_spare_pipes();
+        self.shared.pools.give_up_spare();
         thread::sleep(PAUSE);
     }
 }

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, StartError, Task, raise_descriptor_limit};
+use gateway::{
+    Args, ArgsError, Config, Gateway, StartError, Task, raise_descriptor_limit, share_one_heap,
+};
 use tracing::level_filters::LevelFilter;
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn prepare(args: &Args) -> Result<Option<Config>, ArgsError> {
 
 fn run(config: Config, args: Args) -> Result<(), StartError> {
     raise_descriptor_limit();
+    share_one_heap();
     let mut gateway = Gateway::bind(config)?;
     gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway

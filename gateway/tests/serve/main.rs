@@ -11,6 +11,7 @@
 mod binary;
 mod dialling;
 mod early;
+mod exhausted;
 mod handshake;
 mod harness;
 mod limits;
