@@ -9,13 +9,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
 use crate::inherited::InheritedError;
 use crate::log::{Log, LogError, LogFormat};
+use crate::passwd::{Passwd, PasswdError};
 use crate::text::{Cidr, Endpoint, Level, Span};
 use crate::upstream::UpstreamError;
 use crate::users::{Users, UsersError};
@@ -26,8 +28,11 @@ use crate::users::{Users, UsersError};
 /// Speaks SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a on the same port. Without options it
 /// serves the programs of this host, on port 1080 of 127.0.0.1 and of `[::1]`.
 #[derive(Debug, Parser)]
-#[command(name = "socks6-gateway", version, after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "socks6-gateway", version, after_long_help = EXAMPLES, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Read this configuration file. What is given on the command line replaces what it says.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -63,10 +68,10 @@ pub struct Args {
     #[arg(long, value_name = "NAME", requires = "password_file")]
     user: Option<String>,
 
-    /// Ask for user name and password: those in this file, lines of USER:PASSWORD.
+    /// Ask for user name and password: those in this file, lines of USER:HASH or USER:PASSWORD.
     ///
-    /// Empty lines and lines that begin with # are passed over; - reads standard input. With --user
-    /// the file holds that user's password alone.
+    /// `socks6-gateway passwd FILE USER` makes such a line, with an Argon2id hash. Empty lines and lines that begin with #
+    /// are passed over; - reads standard input. With --user the file holds that user's password alone.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 
@@ -96,6 +101,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME")]
     drain_timeout: Option<Span>,
 
+    /// Refuse an address after so many wrong passwords, for a minute; 0 for never. [default: 10]
+    #[arg(long, value_name = "N")]
+    failed_logins: Option<u32>,
+
     /// How much to log: off, error, warn, info (a line for each relay), debug or trace. [default: info]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Level>,
@@ -113,6 +122,12 @@ pub struct Args {
     given: Vec<SocketAddr>,
 }
 
+/// What is not serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Passwd(Passwd),
+}
+
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -122,6 +137,8 @@ pub enum Task {
     Check,
     /// `--print-config`
     PrintConfig,
+    /// `passwd`
+    Passwd,
 }
 
 const EXAMPLES: &str = "\
@@ -166,15 +183,19 @@ pub enum ArgsError {
     /// An upstream is of no use.
     #[error("upstream {0}: {1}")]
     Upstream(String, UpstreamError),
+    /// The password file is as it was.
+    #[error(transparent)]
+    Passwd(#[from] PasswdError),
 }
 
 impl Args {
     /// What is to be done.
     #[must_use]
     pub fn task(&self) -> Task {
-        match (self.check, self.print_config) {
-            (true, _) => Task::Check,
-            (_, true) => Task::PrintConfig,
+        match (&self.command, self.check, self.print_config) {
+            (Some(Command::Passwd(_)), ..) => Task::Passwd,
+            (_, true, _) => Task::Check,
+            (_, _, true) => Task::PrintConfig,
             _ => Task::Run,
         }
     }
@@ -231,6 +252,17 @@ impl Args {
         })?)
     }
 
+    /// Changes a password file.
+    ///
+    /// # Errors
+    /// If the file is as it was.
+    pub fn passwd(&self) -> Result<(), ArgsError> {
+        match &self.command {
+            Some(Command::Passwd(passwd)) => Ok(passwd.run()?),
+            None => Ok(()),
+        }
+    }
+
     /// What is in force, as the text of a configuration file.
     ///
     /// # Errors
@@ -260,6 +292,7 @@ impl Args {
         typed(self.idle_timeout, &mut limits.idle);
         typed(self.drain_timeout, &mut limits.drain);
         limits.relays = self.max_relays.or(limits.relays);
+        limits.failed_logins = self.failed_logins.or(limits.failed_logins);
         if self.password_file.is_some() {
             file.password_file.clone_from(&self.password_file);
         }
@@ -284,7 +317,7 @@ fn is_stdin(path: &Path) -> bool {
 
 fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
     let unreadable = |error| ArgsError::PasswordFile(path.to_owned(), error);
-    let mut octets = Vec::new();
+    let mut octets = Zeroizing::new(Vec::new());
     if is_stdin(path) {
         io::stdin().read_to_end(&mut octets).map_err(unreadable)?;
     } else {
@@ -294,11 +327,20 @@ fn read_users(user: Option<&str>, path: &Path) -> Result<Users, ArgsError> {
         Some(name) => Users::single(name.as_bytes(), &octets),
         None => Users::from_lines(&octets),
     };
-    users.map_err(|error| ArgsError::Users(path.to_owned(), error))
+    let users = users.map_err(|error| ArgsError::Users(path.to_owned(), error))?;
+    // Of a file of one password, or standard input, passwd makes nothing.
+    if users.plain() > 0 && user.is_none() && !is_stdin(path) {
+        tracing::warn!(
+            users = users.plain(),
+            "passwords in plain: socks6-gateway passwd {} USER puts a hash in place of one",
+            path.display()
+        );
+    }
+    Ok(users)
 }
 
-fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    let mut octets = Vec::new();
+fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut octets = Zeroizing::new(Vec::new());
     let mut file = fs::File::open(path)?;
     if file.metadata()?.mode() & 0o004 != 0 {
         tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");

@@ -11,6 +11,7 @@ use crate::log::LogSettings;
 use crate::metrics::MetricsSettings;
 use crate::nat64::Nat64;
 use crate::policy::Policy;
+use crate::quotas::Quotas;
 use crate::rules::Rules;
 use crate::users::Users;
 
@@ -56,6 +57,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Where the gateway can be watched.
     pub metrics: MetricsSettings,
+    /// What a single client or user may take.
+    pub quotas: Quotas,
 }
 
 impl Default for Settings {
@@ -79,6 +82,7 @@ impl Default for Settings {
             process: Process::default(),
             log: LogSettings::default(),
             metrics: MetricsSettings::default(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -100,6 +104,7 @@ pub struct Config {
     process: Process,
     pub(crate) log: LogSettings,
     pub(crate) metrics: MetricsSettings,
+    pub(crate) quotas: Quotas,
 }
 
 /// One listener to be.
@@ -208,6 +213,7 @@ impl Config {
             process: settings.process,
             log: settings.log,
             metrics: settings.metrics,
+            quotas: settings.quotas,
         })
     }
 }

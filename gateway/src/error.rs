@@ -9,6 +9,7 @@ use socks_wire::{Cmd, HandshakeError, Rep};
 
 use crate::dial::DialError;
 use crate::log::LogError;
+use crate::logins::Unjudged;
 use crate::policy::Denial;
 use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
@@ -49,6 +50,8 @@ pub(crate) enum ServeError {
     // The client's doing.
     #[error("{0}")]
     Handshake(HandshakeError),
+    #[error("{0}")]
+    Login(#[source] Unjudged),
     #[error("no complete request in time")]
     HandshakeDeadline,
     #[error("client has gone away")]
@@ -62,6 +65,10 @@ pub(crate) enum ServeError {
     // The operator's rules.
     #[error("client is not allowed")]
     Client,
+    #[error("client has as many relays as it may have")]
+    ClientRelays,
+    #[error("user has as many relays as it may have")]
+    UserRelays,
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
     #[error("{}", match &.0.0 {
@@ -92,10 +99,12 @@ impl ServeError {
     pub(crate) fn rep(&self) -> Option<Rep> {
         match self {
             Self::Handshake(_)
+            | Self::Login(_)
             | Self::HandshakeDeadline
             | Self::ClientGone
             | Self::Proxy(_)
-            | Self::Client => None,
+            | Self::Client
+            | Self::ClientRelays => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
@@ -106,6 +115,8 @@ impl ServeError {
             Self::Resolve(ResolveError::Unknown | ResolveError::NoAddress) => {
                 Some(Rep::HOST_UNREACHABLE)
             }
+            // 02 would be for ever; one relay less, and this one can be had.
+            Self::UserRelays => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
             // By its name, though most servers say it of silence.
@@ -117,7 +128,7 @@ impl ServeError {
 
     /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Handshake(_)) || self.rep().is_some()
+        matches!(self, Self::Handshake(_) | Self::Login(_)) || self.rep().is_some()
     }
 
     /// The destination's address that the error is about, if one is.
@@ -135,11 +146,15 @@ impl ServeError {
             Self::Handshake(HandshakeError::WrongPassword(_)) => "wrong-password",
             Self::Handshake(HandshakeError::NoAcceptableMethod) => "no-acceptable-method",
             Self::Handshake(_) => "handshake-failed",
+            Self::Login(Unjudged::TooManyFailures) => "too-many-wrong-passwords",
+            Self::Login(_) => "password-not-checked",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
             Self::Proxy(_) => "bad-proxy-header",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
+            Self::ClientRelays => "too-many-relays-of-client",
+            Self::UserRelays => "too-many-relays-of-user",
             Self::Denied(..) => "destination-not-allowed",
             Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",

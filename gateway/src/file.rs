@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,9 @@ use crate::confine::Process;
 use crate::log::{LogFormat, LogSettings};
 use crate::metrics::MetricsSettings;
 use crate::nat64::{Nat64, Nat64Table};
+use crate::quotas::Quotas;
 use crate::rules::{Groups, Rule, Rules};
-use crate::text::{Cidr, Endpoint, Level, Span};
+use crate::text::{Cidr, Endpoint, Level, PrefixV6, Rate, Span};
 use crate::upstream::UpstreamTable;
 
 /// All of the file.
@@ -49,6 +51,14 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<Span>,
     pub(crate) drain: Option<Span>,
     pub(crate) upgrade: Option<Span>,
+    pub(crate) client_prefix_v6: Option<PrefixV6>,
+    pub(crate) relays_per_client: Option<NonZeroUsize>,
+    pub(crate) relays_per_user: Option<NonZeroUsize>,
+    pub(crate) total: Option<Span>,
+    pub(crate) bandwidth_per_client: Option<Rate>,
+    pub(crate) bandwidth_per_user: Option<Rate>,
+    pub(crate) failed_logins: Option<u32>,
+    pub(crate) failed_logins_within: Option<Span>,
 }
 
 /// `[process]`
@@ -178,6 +188,7 @@ impl File {
             dial_timeout: of(limits.dial, default.dial_timeout),
             idle_timeout: limits.idle.map(|Span(time)| time),
             drain_timeout: of(limits.drain, default.drain_timeout),
+            quotas: self.limits.quotas(),
             upgrade_timeout: limits.upgrade.map(|Span(time)| time),
             log: self.log.settings(),
             metrics: self.metrics.settings(),
@@ -198,6 +209,9 @@ impl File {
         limits.handshake = Some(Span(settings.handshake_timeout));
         limits.dial = Some(Span(settings.dial_timeout));
         limits.drain = Some(Span(settings.drain_timeout));
+        limits.client_prefix_v6 = Some(PrefixV6(settings.quotas.client_prefix_v6));
+        limits.failed_logins = Some(settings.quotas.failed_logins);
+        limits.failed_logins_within = Some(Span(settings.quotas.failed_logins_within));
         self.log.level = Some(Level(settings.log.level));
         self.log.format = Some(settings.log.format);
         self.process.sandbox = Some(settings.process.sandbox);
@@ -210,6 +224,26 @@ impl Metrics {
         MetricsSettings {
             listen: self.listen.map(|Endpoint(address)| address),
             allow_clients: self.allow_clients.iter().map(|&Cidr(net)| net).collect(),
+        }
+    }
+}
+
+impl Limits {
+    fn quotas(&self) -> Quotas {
+        let default = Quotas::default();
+        Quotas {
+            client_prefix_v6: self
+                .client_prefix_v6
+                .map_or(default.client_prefix_v6, |PrefixV6(bits)| bits),
+            relays_per_client: self.relays_per_client.map(NonZeroUsize::get),
+            relays_per_user: self.relays_per_user.map(NonZeroUsize::get),
+            total: self.total.map(|Span(time)| time),
+            bandwidth_per_client: self.bandwidth_per_client.map(|Rate(octets)| octets),
+            bandwidth_per_user: self.bandwidth_per_user.map(|Rate(octets)| octets),
+            failed_logins: self.failed_logins.unwrap_or(default.failed_logins),
+            failed_logins_within: self
+                .failed_logins_within
+                .map_or(default.failed_logins_within, |Span(time)| time),
         }
     }
 }
@@ -245,8 +279,7 @@ mod tests {
 
     #[test]
     fn what_is_in_force_can_be_read_again() {
-        let text =
-            "listen = [\"[::]:1080\"]\nallow-clients = [\"192.0.2.7\"]\n[limits]\nidle = \"90s\"\n";
+        let text = "listen = [\"[::]:1080\"]\nallow-clients = [\"192.0.2.7\"]\n[limits]\nidle = \"90s\"\nbandwidth-per-user = \"2048KiB\"\nrelays-per-user = 7\n";
         let file = toml::from_str::<File>(text).unwrap().in_force();
         let printed = toml::to_string(&file).unwrap();
         for line in [
@@ -254,6 +287,11 @@ mod tests {
             "idle = \"90s\"",
             "dial = \"127s\"",
             "drain = \"30s\"",
+            "client-prefix-v6 = 64",
+            "relays-per-user = 7",
+            "bandwidth-per-user = \"2MiB\"",
+            "failed-logins = 10",
+            "failed-logins-within = \"1m\"",
             "level = \"info\"",
             "format = \"text\"",
         ] {
@@ -279,6 +317,11 @@ mod tests {
                 "not an address or a range",
             ),
             ("[limits]\nrelays = -1", "line 2, column 10", "-1"),
+            (
+                "[limits]\nclient-prefix-v6 = 0",
+                "line 2, column 20",
+                "1 to 128",
+            ),
             ("[log]\nlevel = \"loud\"", "line 2, column 9", "not a level"),
             ("[log]\nformat = \"xml\"", "line 2, column 10", "`text`"),
         ] {

@@ -8,12 +8,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use socks_wire::{
-    Bound, Rep, ServerHandshake, ServerMethods, ServerRequest, ServerStep, Version, encode_reply,
+    Bound, Credentials, Rep, ServerHandshake, ServerMethods, ServerRequest, ServerStep, Version,
+    encode_reply,
 };
+use zeroize::Zeroizing;
 
 use crate::error::ServeError;
+use crate::logins::Unjudged;
 use crate::rules::logged;
-use crate::users::Users;
 use crate::wait::poll_until;
 
 /// What is read at a time. No message of the handshake is longer than 513 octets.
@@ -35,21 +37,27 @@ pub(crate) struct Negotiated {
     pub(crate) hops: u8,
 }
 
-/// Brings a client to its request. `user` is told as soon as there is one, right password or wrong.
+/// Whether a password is right.
+pub(crate) type Check<'a> = dyn Fn(&Credentials<'_>) -> Result<bool, Unjudged> + 'a;
+
+/// Brings a client to its request. `user` is told as soon as there is one, right password or wrong, which `check` judges;
+/// without it nobody has to authenticate.
 ///
 /// A client that fails has been told so where the RFC has a word for it, and is to be hung up on.
 pub(crate) fn negotiate(
     client: BorrowedFd<'_>,
-    users: &Users,
+    check: Option<&Check<'_>>,
     deadline: Instant,
     user: &mut Option<String>,
 ) -> Result<Negotiated, ServeError> {
-    let mut handshake = ServerHandshake::new(if users.is_empty() {
+    let mut handshake = ServerHandshake::new(if check.is_none() {
         ServerMethods::NoAuthentication
     } else {
         ServerMethods::UsernamePassword
     });
-    let mut octets = [0; READ_OCTETS];
+    let mut unjudged = None;
+    // There may be a password in it.
+    let mut octets = Zeroizing::new([0; READ_OCTETS]);
     let mut unread: &[u8] = &[];
     loop {
         match handshake.step() {
@@ -59,7 +67,7 @@ pub(crate) fn negotiate(
             }
             ServerStep::Receive => {
                 if unread.is_empty() {
-                    let received = receive_some(client, &mut octets, deadline)?;
+                    let received = receive_some(client, &mut *octets, deadline)?;
                     unread = octets.get(..received).unwrap_or_default();
                 }
                 let taken = handshake.received(unread);
@@ -67,8 +75,9 @@ pub(crate) fn negotiate(
             }
             ServerStep::Authenticate(credentials) => {
                 *user = Some(logged(credentials.user()));
-                let ok = users.knows(&credentials);
-                handshake.authenticated(ok);
+                let judged = check.map_or(Ok(false), |check| check(&credentials));
+                unjudged = judged.err();
+                handshake.authenticated(judged == Ok(true));
             }
             ServerStep::Request(request) => {
                 return Ok(Negotiated {
@@ -77,7 +86,9 @@ pub(crate) fn negotiate(
                     hops: handshake.hops(),
                 });
             }
-            ServerStep::Fail(error) => return Err(ServeError::Handshake(error)),
+            ServerStep::Fail(error) => {
+                return Err(unjudged.map_or(ServeError::Handshake(error), ServeError::Login));
+            }
         }
     }
 }

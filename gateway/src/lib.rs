@@ -20,7 +20,8 @@
 //!
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
-//! is shared between clients but the pools of buffers and pipes and the table of who is there.
+//! is shared between clients but the pools of buffers and pipes, the table of who is there, and what one of them may take:
+//! `shares`, `pace` and `logins`. `memory` says when there is too little for another one.
 //! `figures` and `watched` are what `status` shows of it, in a thread of its own.
 
 #![deny(unsafe_code)]
@@ -35,25 +36,32 @@ mod error;
 mod figures;
 mod file;
 mod handshake;
+mod hash;
 mod inherited;
 mod listener;
 mod live;
 mod log;
+mod logins;
 mod lookup;
 mod manager;
+mod memory;
 mod metrics;
 mod nat64;
 mod outgoing;
 mod own;
+mod pace;
+mod passwd;
 mod pipes;
 mod policy;
 mod proxy;
+mod quotas;
 mod record;
 mod relay;
 mod relays;
 mod resolve;
 mod rules;
 mod serve;
+mod shares;
 mod shutdown;
 mod status;
 mod sys;
@@ -80,8 +88,11 @@ pub use crate::file::FileError;
 pub use crate::inherited::{Inherited, InheritedError};
 pub use crate::log::{Log, LogError, LogFormat, LogSettings};
 pub use crate::manager::Manager;
+pub use crate::memory::share_one_heap;
 pub use crate::metrics::MetricsSettings;
 pub use crate::nat64::Nat64;
+pub use crate::passwd::PasswdError;
+pub use crate::quotas::Quotas;
 pub use crate::rules::Rules;
 pub use crate::shutdown::Shutdown;
 pub use crate::upgrade::{Again, Report};
@@ -92,9 +103,11 @@ use crate::config::Listen;
 use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::live::Live;
+use crate::logins::Logins;
 use crate::own::OwnAddresses;
 use crate::pipes::Pools;
 use crate::relays::Relays;
+use crate::shares::Shares;
 use crate::shutdown::{Event, Events};
 use crate::status::Status;
 
@@ -105,6 +118,8 @@ pub(crate) struct Shared {
     pub(crate) pools: Pools,
     pub(crate) own: OwnAddresses,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) logins: Logins,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) events: Events,
     pub(crate) figures: Figures,
 }
@@ -154,6 +169,8 @@ impl Gateway {
             config: Live::new(config),
             pools: Pools::default(),
             own: OwnAddresses::default(),
+            logins: Logins::new(),
+            shares: Arc::default(),
             events: sender,
             figures: Figures::default(),
         });

@@ -25,7 +25,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::Shared;
 use crate::config::Listen;
 use crate::inherited::Passed;
-use crate::serve::serve;
+use crate::memory::has_room;
+use crate::serve::{refuse, seat, serve};
 use crate::shutdown::Event;
 use crate::sys;
 
@@ -127,7 +128,11 @@ impl Listener {
             return Ok(());
         }
         let listener = Arc::clone(self);
-        let started = sys::spawn(STACK_OCTETS, move || listener.work());
+        let started = if has_room() {
+            sys::spawn(STACK_OCTETS, move || listener.work())
+        } else {
+            Err(io::ErrorKind::OutOfMemory.into())
+        };
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             self.shared.figures.pauses.add("threads");
@@ -177,6 +182,13 @@ impl Listener {
     /// One thread's life: counted as idle when it begins.
     fn work(self: Arc<Self>) {
         while let Some((client, peer)) = self.accept() {
+            let seat = match seat(&self.shared, peer) {
+                Ok(seat) => seat,
+                Err(error) => {
+                    refuse(&self.shared, peer, error);
+                    continue;
+                }
+            };
             let Some(client) = self.shared.relays.admit(client, peer) else {
                 self.idle.fetch_sub(1, Ordering::AcqRel);
                 return;
@@ -188,7 +200,7 @@ impl Listener {
             // A panic has been reported by the panic hook; it costs this client alone.
             let story = AssertUnwindSafe(|| {
                 let (listener, watched) = (self.configured, client.watched());
-                serve(&self.shared, client.as_fd(), peer, listener, watched);
+                serve(&self.shared, client.as_fd(), peer, seat, listener, watched);
             });
             catch_unwind(story).ok();
             drop(client);
@@ -207,9 +219,12 @@ impl Listener {
             };
             match acceptfrom_with(&*socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, address)) => {
-                    self.is_starved.store(false, Ordering::Relaxed);
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     let Some(peer) = peer else { continue };
+                    while !has_room() && self.socket().is_some() {
+                        self.starve();
+                    }
+                    self.is_starved.store(false, Ordering::Relaxed);
                     // v4-mapped clients are v4 ones, in the policy as in the log.
                     return Some((
                         client,
@@ -250,7 +265,7 @@ impl Listener {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
         self.shared.figures.pauses.add("descriptors");
-        self.shared.pools.close_spare_pipes();
+        self.shared.pools.give_up_spare();
         thread::sleep(PAUSE);
     }
 }

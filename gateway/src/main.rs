@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use clap::Parser;
 use gateway::{
     Again, Args, ArgsError, Config, Gateway, Inherited, Log, Manager, Needs, Report, StartError,
-    Task, confine, raise_descriptor_limit,
+    Task, confine, raise_descriptor_limit, share_one_heap,
 };
 
 fn main() -> ExitCode {
     let mut args = Args::parse(); // prints and exits with 2 by itself
     let mut report = Report::default();
     let (text, code) = match prepare(&mut args, &mut report) {
+        Err(error @ ArgsError::Passwd(_)) => (error.to_string(), 1),
         Err(error) => (error.to_string(), 2),
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(start)) => match run(start, args) {
@@ -57,6 +58,10 @@ fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsEr
                 again,
             }))
         }
+        Task::Passwd => {
+            args.passwd()?;
+            Ok(None)
+        }
         Task::Check => args.config().map(|_config| None),
         Task::PrintConfig => {
             let text = args.in_force()?;
@@ -76,6 +81,7 @@ fn run(start: Start, args: Args) -> Result<(), StartError> {
         mut again,
     } = start;
     raise_descriptor_limit();
+    share_one_heap();
     let (process, was_in_sandbox) = (config.process().clone(), inherited.is_in_sandbox());
     let mut gateway = Gateway::adopt(config, inherited)?;
     // With the listeners bound, which may take privileges, and before the first thread.

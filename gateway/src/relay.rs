@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use crate::direction::{Broke, Direction};
+use crate::pace::Meter;
 use crate::pipes::Pools;
 use crate::sys;
 use crate::wait::poll_until;
@@ -103,11 +104,12 @@ pub(crate) struct Carried {
     pub(crate) end: End,
 }
 
-/// What ends a relay before its streams do.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Terms {
+/// What ends a relay before its streams do, and what slows it down.
+#[derive(Default)]
+pub(crate) struct Terms<'a> {
     pub(crate) idle: Option<Duration>,
     pub(crate) total: Option<Duration>,
+    pub(crate) meter: Meter<'a>,
 }
 
 /// Relays until both directions have ended. `early` came from the client behind its request; it is
@@ -117,13 +119,14 @@ pub(crate) fn relay(
     destination: BorrowedFd<'_>,
     early: &[u8],
     pools: &Pools,
-    terms: Terms,
+    terms: Terms<'_>,
     octets: &Octets,
 ) -> Carried {
     let now = Instant::now();
     let mut relay = Relay {
         to_destination: Direction::new(client, destination, pools, now),
         to_client: Direction::new(destination, client, pools, now),
+        meter: terms.meter,
         octets,
         broken: None,
         is_kept_alive: false,
@@ -144,6 +147,7 @@ pub(crate) fn relay(
 struct Relay<'a> {
     to_destination: Direction<'a>,
     to_client: Direction<'a>,
+    meter: Meter<'a>,
     octets: &'a Octets,
     /// The first break, and the moment at which whatever is still to be flushed is given up.
     broken: Option<(Side, Errno, Instant)>,
@@ -160,7 +164,12 @@ impl<'a> Relay<'a> {
                 return End::Broken(side, errno);
             }
             let last = self.to_destination.last().max(self.to_client.last());
-            let idle_at = idle_limit.and_then(|limit| last.checked_add(limit));
+            if total_at.is_some_and(|at| now >= at) {
+                return End::Total;
+            }
+            let ready_at = self.meter.ready_at();
+            let idle_since = ready_at.map_or(last, |at| at.max(last));
+            let idle_at = idle_limit.and_then(|limit| idle_since.checked_add(limit));
             if idle_at.is_some_and(|at| now >= at) {
                 return End::Idle;
             }
@@ -175,12 +184,11 @@ impl<'a> Relay<'a> {
                 self.keep_alive();
             }
             let flushed_by = self.broken.map(|(_, _, at)| at);
-            self.turn(
-                [idle_at, total_at, quiet_at, flushed_by]
-                    .into_iter()
-                    .flatten()
-                    .min(),
-            );
+            let ready_at = ready_at.filter(|at| now < *at);
+            self.to_destination.pause(ready_at.is_some());
+            self.to_client.pause(ready_at.is_some());
+            let wake_at = [idle_at, total_at, quiet_at, flushed_by, ready_at];
+            self.turn(wake_at.into_iter().flatten().min());
         }
         match self.broken {
             None => End::Orderly,
@@ -224,10 +232,14 @@ impl<'a> Relay<'a> {
 
     /// Moves what `from` has sent.
     fn pump(&mut self, from: Side, now: Instant) {
-        let pumped = match from {
-            Side::Client => self.to_destination.pump(now),
-            Side::Destination => self.to_client.pump(now),
+        let direction = match from {
+            Side::Client => &mut self.to_destination,
+            Side::Destination => &mut self.to_client,
         };
+        let before = direction.octets();
+        let pumped = direction.pump(now, self.meter.turn_octets());
+        let moved = direction.octets().saturating_sub(before);
+        self.meter.charge(moved, now);
         self.octets.set(Moved {
             to_destination: self.to_destination.octets(),
             to_client: self.to_client.octets(),

@@ -95,6 +95,12 @@ impl Relays {
         })
     }
 
+    /// A client that was here and is not admitted.
+    pub(crate) fn turn_away(&self) {
+        let mut state = self.state.lock();
+        state.next = state.next.wrapping_add(1);
+    }
+
     /// From now on nobody is admitted.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;

@@ -1,24 +1,26 @@
 //! One client's story: handshake → policy → name → dial → reply → relay, and its line in the log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
+use socks_wire::{Address, Bound, Cmd, Credentials, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
-use crate::handshake::{hang_up, negotiate, reply};
+use crate::handshake::{Check, hang_up, negotiate, reply};
 use crate::lookup::{Candidate, Route, name_at, name_in, route};
+use crate::pace::{Bucket, Meter};
 use crate::policy::Forms;
 use crate::proxy::read_source;
 use crate::record::Record;
 use crate::relay::{Carried, End, Terms, relay};
 use crate::resolve::ResolveError;
 use crate::rules::{Asked, Rule};
+use crate::shares::{Holder, Seat};
 use crate::upstream::{Errand, go_via};
 use crate::watched::Watched;
 
@@ -33,24 +35,38 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
+///
+/// `seat` is the peer's, if one could be taken before.
 pub(crate) fn serve(
     shared: &Shared,
     client: BorrowedFd<'_>,
     peer: SocketAddr,
+    seat: Option<Seat>,
     listener: SocketAddr,
     watched: &Watched,
 ) {
     let mut record = Record::new(peer, &shared.figures, watched);
     let config = shared.config.get();
     let deadline = within(config.handshake_timeout);
-    let outcome = source(&config, client, peer, deadline).and_then(|peer| {
-        record.client = peer;
-        if config.policy.allows_client(peer.ip()) {
-            story(shared, &config, client, listener, deadline, &mut record)
-        } else {
+    let outcome = source(&config, client, peer, deadline).and_then(|source| {
+        record.client = source;
+        if !config.policy.allows_client(source.ip()) {
             // Without a word: a stranger could otherwise hold a thread for the handshake's time.
-            Err(ServeError::Client)
+            return Err(ServeError::Client);
         }
+        let seat = match seat.filter(|_| source == peer) {
+            Some(seat) => seat,
+            None => seat_of(shared, &config, source.ip())?,
+        };
+        story(
+            shared,
+            &config,
+            client,
+            listener,
+            deadline,
+            &seat,
+            &mut record,
+        )
     });
     shared.figures.note(&outcome);
     record.log(&outcome);
@@ -63,6 +79,32 @@ pub(crate) fn serve(
         watched.told();
         hang_up(client);
     }
+}
+
+/// A client's place among its own relays, before a thread stays with it for as long as it likes. `None` for a balancer, which
+/// speaks for somebody who is not known yet.
+pub(crate) fn seat(shared: &Shared, peer: SocketAddr) -> Result<Option<Seat>, ServeError> {
+    let config = shared.config.get();
+    if config.policy.is_balancer(peer.ip()) {
+        return Ok(None);
+    }
+    seat_of(shared, &config, peer.ip()).map(Some)
+}
+
+fn seat_of(shared: &Shared, config: &Config, client: IpAddr) -> Result<Seat, ServeError> {
+    let quotas = &config.quotas;
+    let holder = Holder::Client(quotas.client(client));
+    let seat = shared.shares.take(holder, quotas.relays_per_client);
+    seat.ok_or(ServeError::ClientRelays)
+}
+
+/// A client that is reset without being served has its line in the log and its place in the figures as well.
+pub(crate) fn refuse(shared: &Shared, peer: SocketAddr, error: ServeError) {
+    shared.relays.turn_away();
+    let watched = Watched::new(peer);
+    let outcome = Err(error);
+    shared.figures.note(&outcome);
+    Record::new(peer, &shared.figures, &watched).log(&outcome);
 }
 
 /// Whose connection it is: the peer's, or that of the client for which a load balancer speaks.
@@ -85,9 +127,19 @@ fn story(
     client: BorrowedFd<'_>,
     listener: SocketAddr,
     deadline: Instant,
+    seat: &Seat,
     record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
-    let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
+    let quotas = &config.quotas;
+    let from = quotas.client(record.client.ip());
+    let check = |credentials: &Credentials<'_>| {
+        let (users, patience) = (&config.users, quotas.patience());
+        shared
+            .logins
+            .check(users, credentials, from, patience, deadline)
+    };
+    let check: Option<&Check<'_>> = (!config.users.is_empty()).then_some(&check);
+    let negotiated = negotiate(client, check, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);
 
@@ -102,7 +154,17 @@ fn story(
         port: destination.port,
         hops: negotiated.hops,
     };
-    let found = find(shared, config, client, &asked, &request, record).inspect_err(|error| {
+    let user_seat = user.clone().map(|user| {
+        shared
+            .shares
+            .take(Holder::User(user), quotas.relays_per_user)
+            .ok_or(ServeError::UserRelays)
+    });
+    let found = user_seat.transpose().and_then(|user_seat| {
+        let found = find(shared, config, client, &asked, &request, record)?;
+        Ok((user_seat, found))
+    });
+    let (user_seat, found) = found.inspect_err(|error| {
         record.rep = error.rep();
         if let ServeError::Rule(by, _) = error {
             record.rule.clone_from(&by.0);
@@ -148,7 +210,14 @@ fn story(
         &shared.pools,
         Terms {
             idle: config.idle_timeout,
-            total: rule.and_then(Rule::total),
+            total: [rule.and_then(Rule::total), quotas.total]
+                .into_iter()
+                .flatten()
+                .min(),
+            meter: Meter::new([
+                metered(Some(seat), quotas.bandwidth_per_client),
+                metered(user_seat.as_ref(), quotas.bandwidth_per_user),
+            ]),
         },
         record.octets(),
     );
@@ -158,6 +227,10 @@ fn story(
         let _ = sockopt::set_socket_linger(destination, None);
     }
     Ok(Served::Relayed(carried))
+}
+
+fn metered(seat: Option<&Seat>, rate: Option<u64>) -> Option<(&Bucket, u64)> {
+    Some((seat?.bucket(), rate?))
 }
 
 /// What a request leads to.

@@ -26,6 +26,7 @@ use crate::Shared;
 use crate::error::StartError;
 use crate::figures::Figures;
 use crate::inherited::Passed;
+use crate::memory::has_room;
 use crate::relays::View;
 use crate::status::history::{History, Sample};
 use crate::status::http::{Answer, Connection};
@@ -233,6 +234,9 @@ impl Board {
         match path {
             "/healthz" if is_draining => Answer::text("503 Service Unavailable", "draining"),
             "/healthz" => Answer::text("200 OK", "serving"),
+            "/metrics" | "/" if !has_room() => {
+                Answer::text("503 Service Unavailable", "out of memory")
+            }
             "/metrics" => {
                 let (figures, view, _) = self.look();
                 Answer {

@@ -61,6 +61,14 @@ pub(crate) fn addresses_of(name: &CStr) -> Result<Vec<SocketAddr>, Eai> {
     Ok(addresses)
 }
 
+/// mallopt(3): one arena, in place of one for each processor and thread, which keeps so much when it gives memory back.
+pub(crate) fn share_one_heap(kept_octets: c_int) {
+    for (option, value) in [(libc::M_ARENA_MAX, 1), (libc::M_TOP_PAD, kept_octets)] {
+        // SAFETY: takes numbers, and may be called at any time. A libc that does not know of one says so and goes on.
+        unsafe { libc::mallopt(option, value) };
+    }
+}
+
 /// The name of an address, by getnameinfo(3). Blocks for as long as resolv.conf allows.
 pub(crate) fn name_of(ip: IpAddr) -> Result<CString, Eai> {
     let address = rustix::net::SocketAddrAny::from(SocketAddr::new(ip, 0));

@@ -28,6 +28,26 @@ pub(crate) struct Endpoint(pub(crate) SocketAddr);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub(crate) struct Level(pub(crate) LevelFilter);
+/// Octets a second: `500KiB`, `10MiB`, `1GB`; octets if there is no unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Rate(pub(crate) u64);
+
+/// The largest first.
+const UNITS: [(&str, u64); 7] = [
+    ("GiB", 1 << 30),
+    ("GB", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("MB", 1_000_000),
+    ("KiB", 1 << 10),
+    ("kB", 1_000),
+    ("", 1),
+];
+
+/// A number of leading bits of an IPv6 address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "u8")]
+pub(crate) struct PrefixV6(pub(crate) u8);
 
 impl FromStr for Span {
     type Err = String;
@@ -124,6 +144,50 @@ impl fmt::Display for Level {
     }
 }
 
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = text.get(digits.len()..).unwrap_or_default();
+        let octets = UNITS.iter().find(|(name, _)| *name == unit);
+        let octets =
+            octets.and_then(|(_, octets)| octets.checked_mul(digits.parse::<u32>().ok()?.into()));
+        match octets {
+            Some(octets) if octets > 0 => Ok(Self(octets)),
+            _ => Err(format!(
+                "\"{text}\" is not a number of octets for a second, such as 500KiB, 10MiB or 1GB"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, octets) in UNITS {
+            if let (Some(0), Some(number)) =
+                (self.0.checked_rem(octets), self.0.checked_div(octets))
+            {
+                return write!(f, "{number}{name}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<u8> for PrefixV6 {
+    type Error = String;
+
+    fn try_from(bits: u8) -> Result<Self, String> {
+        // Without a bit, all of IPv6 would be one client.
+        if (1..=128).contains(&bits) {
+            Ok(Self(bits))
+        } else {
+            Err(format!("{bits} is not a number of bits from 1 to 128"))
+        }
+    }
+}
+
 /// serde's side of a value that is written as text.
 macro_rules! as_text {
     ($($name:ty)*) => {
@@ -145,7 +209,7 @@ macro_rules! as_text {
 
 pub(crate) use as_text;
 
-as_text!(Span Cidr Endpoint Level);
+as_text!(Span Cidr Endpoint Level Rate);
 
 #[cfg(test)]
 mod tests {
@@ -160,6 +224,27 @@ mod tests {
             ("2001:db8::/120", "2001:db8::/120"),
         ] {
             assert_eq!(text.parse::<Cidr>().unwrap().to_string(), net);
+        }
+    }
+
+    #[test]
+    fn rates_are_written_as_they_are_read() {
+        for text in ["1", "1023", "500KiB", "10MiB", "1GB", "3GiB", "64kB"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("2048KiB".parse::<Rate>().unwrap().to_string(), "2MiB");
+        for text in [
+            "",
+            "0",
+            "0MiB",
+            "MiB",
+            "1Mib",
+            "-1",
+            "1.5MiB",
+            "1 MiB",
+            "99999999999",
+        ] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
         }
     }
 

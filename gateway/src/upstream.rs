@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use socks_wire::{ClientHandshake, Cmd, Credentials, Destination, Fqdn, WireError};
+use zeroize::Zeroizing;
 
 use crate::Shared;
 use crate::config::Config;
@@ -102,7 +103,7 @@ impl UpstreamTable {
     /// With its password, which `read` gets.
     pub(crate) fn ready(
         &self,
-        read: impl FnOnce(&Path) -> io::Result<Vec<u8>>,
+        read: impl FnOnce(&Path) -> io::Result<Zeroizing<Vec<u8>>>,
     ) -> Result<Upstream, UpstreamError> {
         let login = match (&self.user, &self.password_file) {
             (Some(user), Some(path)) => {
@@ -375,12 +376,14 @@ mod tests {
             "name = \"a\"\naddress = \"gw.example:1080\"\nuser = \"alice\"\npassword-file = \"p\"",
         )
         .unwrap();
-        let upstream = table.ready(|_| Ok(b"s3cret\r\nmore".to_vec())).unwrap();
+        let upstream = table
+            .ready(|_| Ok(b"s3cret\r\nmore".to_vec().into()))
+            .unwrap();
         assert_eq!(
             upstream.login,
             Some((b"alice".to_vec(), b"s3cret".to_vec()))
         );
         assert!(!format!("{upstream:?}").contains("s3cret"));
-        assert!(table.ready(|_| Ok(Vec::new())).is_err());
+        assert!(table.ready(|_| Ok(Vec::new().into())).is_err());
     }
 }

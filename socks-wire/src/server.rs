@@ -242,6 +242,8 @@ impl ServerHandshake {
                 let error = HandshakeError::WrongPassword(Status::FAILURE.0);
                 (Status::FAILURE, Then::Fail(error))
             };
+            // No password stays behind in memory.
+            self.buf = core::hint::black_box([0; BUF_OCTETS]);
             self.follow(Verdict::Say(Answer::Status(status), then));
         }
     }

@@ -9,6 +9,7 @@ use crate::binary::{Binary, Folder};
 use crate::harness::{
     Running, assert_reset, connect, echo, nobody, read, read_reply, request, until,
 };
+use crate::users::login;
 use crate::watching::curl;
 
 /// Believes 127.0.0.1, and serves the clients of 192.0.2.0/24 and itself.
@@ -107,6 +108,52 @@ fn the_header_s_source_is_the_client_for_whoever_tells_of_it() {
         assert!(metrics.contains(&row), "{metrics}");
         gateway.wait_for_log(&format!(" end={reason} "));
     }
+}
+
+/// And for what a client may take: limits that held for the balancer would hold for all of its clients together.
+#[test]
+fn the_header_s_source_has_the_client_s_limits() {
+    let folder = Folder::new("shares");
+    let status = nobody();
+    let users = folder.write("users", "alice:s3cret\n");
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\nproxy-protocol-from = [\"127.0.0.1\"]\npassword-file = \"{users}\"\n\
+         [limits]\nrelays-per-client = 1\nfailed-logins = 2\n[metrics]\nlisten = \"{status}\"\n"
+    );
+    let gateway = Binary::start(&["--config", &folder.write("gateway.toml", &text)]);
+    let from = |host, password| {
+        let mut client = connect(gateway.address());
+        client.write_all(&v2_from_v4([192, 0, 2, host])).unwrap();
+        (login(&mut client, "alice", password), client)
+    };
+    for (host, password, status) in [
+        (7, "guess", 0x01),
+        (7, "guess", 0x01),
+        (7, "s3cret", 0x01),
+        (8, "s3cret", 0x00),
+    ] {
+        assert_eq!(from(host, password).0, status, "{host}");
+    }
+    gateway.wait_for_log(" client=192.0.2.7:12345 ");
+    gateway.wait_for_log(" end=too-many-wrong-passwords ");
+
+    let (first, other) = (from(9, "s3cret"), from(10, "s3cret"));
+    assert_eq!((first.0, other.0), (0x00, 0x00));
+    let mut second = connect(gateway.address());
+    second.write_all(&v2_from_v4([192, 0, 2, 9])).unwrap();
+    assert_reset(&mut second);
+    gateway.wait_for_log(" end=too-many-relays-of-client ");
+    drop((first, other));
+    until("each client is counted once", || {
+        let text = curl(status, "/metrics", &[]);
+        let sum = |name: &str| -> u64 {
+            let rows = text.lines().filter(|line| line.starts_with(name));
+            rows.map(|row| row.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+                .sum()
+        };
+        let accepted = sum("socks6_clients_accepted_total");
+        accepted == 7 && accepted == sum("socks6_clients_failed_total")
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gateway::Users;
 
 use crate::harness::{
-    Running, connect, echo, nobody, patient, read, read_reply, request, silent, until,
+    Running, assert_reset, connect, echo, nobody, patient, read, read_reply, request, silent, until,
 };
 use crate::reloading::{ConfigFile, run};
 
@@ -103,6 +103,26 @@ fn each_client_is_counted_where_it_belongs() {
             "socks6_relayed_bytes_total{direction=\"to_destination\"} 5",
         ],
     );
+}
+
+/// One that nobody has served, either.
+#[test]
+fn a_client_that_is_turned_away_is_counted() {
+    let gateway = Running::with(|settings| {
+        settings.metrics.listen = Some("127.0.0.1:0".parse().unwrap());
+        settings.quotas.relays_per_client = Some(1);
+    });
+    let relay = gateway.relay_to(echo());
+    assert_reset(&mut gateway.connect());
+    shows(
+        gateway.status.unwrap(),
+        &[
+            "socks6_clients 1",
+            "socks6_clients_accepted_total 2",
+            "socks6_clients_failed_total{reason=\"too-many-relays-of-client\"} 1",
+        ],
+    );
+    drop(relay);
 }
 
 /// A counter that falls is a restart to Prometheus, and makes a peak of nothing.
