@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,6 +14,8 @@ use crate::binary::{BINARY, Binary, Folder};
 use crate::harness::{connect, echo, read_reply, request_by_name, until};
 use crate::managed::is_served;
 use crate::upgrading::Line;
+use crate::users::{CHEAP, login};
+use crate::watching::curl;
 
 const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\n";
 
@@ -131,19 +134,14 @@ fn it_is_somebody_else_s_once_it_listens() {
     }
     let folder = Folder::new("user");
     let log = folder.path("gateway.log");
-    let port = format!(
-        "127.0.0.1:{}",
-        (800..1024)
-            .find(|port| { std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() })
-            .unwrap()
-    );
+    let port = privileged(800);
     let text = format!("listen = [\"{port}\"]\n[process]\nuser = \"nobody\"\n");
     let file = folder.write("gateway.toml", &text);
     let gateway = Binary::start(&["--config", &file]);
     let mut line = Line::new(&gateway);
     line.upgrade();
     line.upgrade();
-    is_served(port.parse().unwrap());
+    is_served(port);
     rustix::process::kill_process(line.last(), Signal::HUP).unwrap();
     gateway.wait_for_log("INFO reloaded");
     for pid in [gateway.pid(), line.last()] {
@@ -159,6 +157,60 @@ fn it_is_somebody_else_s_once_it_listens() {
     let file = folder.write("own.toml", &own);
     let _gateway = Binary::start(&["--config", &file, "--log-file", log.to_str().unwrap()]);
     assert_eq!(fs::metadata(&log).unwrap().uid(), 65534);
+}
+
+/// A free port from here on that nobody but root may bind.
+fn privileged(first: u16) -> SocketAddr {
+    let mut ports = (first..1024).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    ports.find(|it| TcpListener::bind(it).is_ok()).unwrap()
+}
+
+/// The log, who watches and who logs in have all that they need, after a reload and in a successor too.
+#[test]
+fn nothing_of_it_is_missed() {
+    if !geteuid().is_root() {
+        testkit::skipped("only root can become somebody else");
+        return;
+    }
+    let (folder, watched) = (Folder::new("missed"), privileged(600));
+    let (log, old) = (folder.path("gateway.log"), folder.path("gateway.log.1"));
+    let text = format!(
+        "{LISTEN}password-file = \"users\"\n[log]\nfile = \"gateway.log\"\n[process]\nuser = \"nobody\"\n\
+         [metrics]\nlisten = \"{watched}\"\n"
+    );
+    let file = folder.write("gateway.toml", &text);
+    folder.write("users", CHEAP);
+    chown(folder.path("."), Some(65534), Some(65534)).unwrap();
+    let gateway = Binary::start(&["--config", &file]);
+    let said = || fs::read_to_string(&log).unwrap_or_default();
+    let goes_on = |accepted: u32| {
+        let mut client = connect(gateway.address());
+        assert_eq!(login(&mut client, "alice", "s3cret"), 0x00);
+        let row = format!("\nsocks6_clients_accepted_total {accepted}\n");
+        let figures = || curl(watched, "/metrics", &[]);
+        until("it is counted", || figures().contains(&row));
+        assert!(figures().contains("\nprocess_open_fds "), "{}", figures());
+    };
+    goes_on(1);
+
+    fs::rename(&log, &old).unwrap();
+    gateway.signal(Signal::HUP);
+    until("reloaded", || said().contains("INFO reloaded"));
+    assert_eq!(fs::metadata(&log).unwrap().uid(), 65534);
+
+    gateway.signal(Signal::USR2);
+    until("upgraded", || said().contains("upgraded successor="));
+    let successor = said();
+    let (_, successor) = successor.split_once("upgraded successor=").unwrap();
+    let successor = successor.lines().next().unwrap().parse().unwrap();
+    let successor = Pid::from_raw(successor).unwrap();
+    // Threads of the old one may wait for clients a little longer.
+    until("the old one is gone", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", gateway.pid().as_raw_nonzero()));
+        stat.map_or(true, |stat| stat.contains(") Z "))
+    });
+    goes_on(1);
+    rustix::process::kill_process(successor, Signal::KILL).unwrap();
 }
 
 #[test]

@@ -20,7 +20,7 @@ const EXPENSIVE: &str =
     "alice:$argon2id$v=19$m=65536,t=4,p=1$c29tZXNhbHQ$BRQjdr3QEKOZl0oszyRZLSYCj9107Av9gyf5rjXNqHU";
 
 /// As EXPENSIVE, at 64 KiB and one pass.
-const CHEAP: &str =
+pub(crate) const CHEAP: &str =
     "alice:$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$6Crvd0pUWwUX9JdfBSpZ7dOnM78DdrdhAOj1hvHMiF8";
 
 pub(crate) fn login(client: &mut TcpStream, user: &str, password: &str) -> u8 {
