@@ -12,6 +12,7 @@
 )]
 
 mod bad_gateways;
+mod chains;
 mod dns;
 mod errors;
 mod failover;
@@ -19,6 +20,7 @@ mod families;
 mod four_cases;
 mod launcher;
 mod names;
+mod outgoing;
 mod panics;
 mod processes;
 mod roundtrip;

@@ -6,7 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::confine::Process;
+use crate::log::LogSettings;
+use crate::metrics::MetricsSettings;
+use crate::nat64::Nat64;
 use crate::policy::Policy;
+use crate::quotas::Quotas;
+use crate::rules::Rules;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -22,6 +28,12 @@ pub struct Settings {
     pub allow_clients: Vec<IpNet>,
     /// Destinations allowed although they are denied by default, such as loopback.
     pub allow_destinations: Vec<IpNet>,
+    /// Load balancers: what they connect begins with a PROXY header, whose source is then the client.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Who may reach what, and how.
+    pub rules: Rules,
+    /// How IPv4 is reached where there is none.
+    pub nat64: Nat64,
     /// Who may authenticate; with nobody in it, nobody has to. If there are `allow_clients` too, a
     /// client has to satisfy both.
     pub users: Users,
@@ -37,6 +49,16 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// How long running relays may go on after the gateway was told to stop.
     pub drain_timeout: Duration,
+    /// How long running relays may go on after a successor has taken over; `None` for as long as they like.
+    pub upgrade_timeout: Option<Duration>,
+    /// What the process is to give up; of concern to [`confine`](crate::confine) alone.
+    pub process: Process,
+    /// For a process that logs with [`Log`](crate::Log).
+    pub log: LogSettings,
+    /// Where the gateway can be watched.
+    pub metrics: MetricsSettings,
+    /// What a single client or user may take.
+    pub quotas: Quotas,
 }
 
 impl Default for Settings {
@@ -45,6 +67,9 @@ impl Default for Settings {
             listen: Vec::new(),
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
+            proxy_protocol_from: Vec::new(),
+            rules: Rules::default(),
+            nat64: Nat64::default(),
             users: Users::default(),
             open_relay_for_anyone: false,
             max_relays: None,
@@ -53,6 +78,11 @@ impl Default for Settings {
             dial_timeout: Duration::from_secs(127),
             idle_timeout: None,
             drain_timeout: Duration::from_secs(30),
+            upgrade_timeout: None,
+            process: Process::default(),
+            log: LogSettings::default(),
+            metrics: MetricsSettings::default(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -62,12 +92,19 @@ impl Default for Settings {
 pub struct Config {
     pub(crate) listen: Vec<Listen>,
     pub(crate) policy: Policy,
+    pub(crate) rules: Rules,
+    pub(crate) nat64: Nat64,
     pub(crate) users: Users,
     pub(crate) max_relays: Option<usize>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) dial_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
+    pub(crate) upgrade_timeout: Option<Duration>,
+    process: Process,
+    pub(crate) log: LogSettings,
+    pub(crate) metrics: MetricsSettings,
+    pub(crate) quotas: Quotas,
 }
 
 /// One listener to be.
@@ -91,12 +128,33 @@ pub enum ConfigError {
          --open-relay-for-anyone"
     )]
     OpenRelay(SocketAddr),
+    /// Balancers on which nobody has set bounds.
+    #[error(
+        "whoever connects through the balancers of proxy-protocol-from could use this gateway: name the clients with \
+         --allow-client, or ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    OpenBalancer,
+    /// A range of balancers that is the whole world: anybody could say to be any client.
+    #[error(
+        "proxy-protocol-from {0} is the whole world, and would believe anybody to be any client: name the balancers, or \
+         ask for a password with --password-file, or say --open-relay-for-anyone"
+    )]
+    BelievesEverybody(IpNet),
     /// A range of clients that is the whole world.
     #[error(
         "--allow-client {0} is the whole world: ask for a password with --password-file, or say \
          --open-relay-for-anyone"
     )]
     Everybody(IpNet),
+    /// A listener for metrics that anybody can reach.
+    #[error(
+        "[metrics] listen {0} is not a loopback address, and anybody who reaches it could see who connects where: name \
+         those who may with allow-clients in [metrics]"
+    )]
+    OpenMetrics(SocketAddr),
+    /// A range of those who may watch that is the whole world.
+    #[error("[metrics] allow-clients {0} is the whole world")]
+    MetricsForEverybody(IpNet),
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
@@ -106,6 +164,9 @@ pub enum ConfigError {
     /// A limit that nobody can meet.
     #[error("{0} must be longer than 0")]
     NoTime(&'static str),
+    /// A rule that would never match.
+    #[error("{0}")]
+    Rule(String),
 }
 
 impl Config {
@@ -113,6 +174,7 @@ impl Config {
     /// If the settings make no sense or would serve anybody without saying so.
     pub fn new(settings: Settings) -> Result<Self, ConfigError> {
         check_listeners(&settings)?;
+        settings.metrics.check()?;
         for (name, limit) in [
             ("--handshake-timeout", Some(settings.handshake_timeout)),
             ("--dial-timeout", Some(settings.dial_timeout)),
@@ -128,18 +190,49 @@ impl Config {
         let policy = Policy {
             allow_clients: settings.allow_clients,
             allow_destinations: settings.allow_destinations,
+            proxy_protocol_from: settings.proxy_protocol_from,
         };
+        let listen = listeners(&settings.listen);
+        let is_listener = |it| listen.iter().any(|listen| listen.address == it);
+        settings
+            .rules
+            .check_against(is_listener, !settings.users.is_empty())
+            .map_err(ConfigError::Rule)?;
         Ok(Self {
-            listen: listeners(&settings.listen),
+            listen,
             policy,
+            rules: settings.rules,
+            nat64: settings.nat64,
             users: settings.users,
             max_relays: settings.max_relays,
             handshake_timeout: settings.handshake_timeout,
             dial_timeout: settings.dial_timeout,
             idle_timeout: settings.idle_timeout,
             drain_timeout: settings.drain_timeout,
+            upgrade_timeout: settings.upgrade_timeout,
+            process: settings.process,
+            log: settings.log,
+            metrics: settings.metrics,
+            quotas: settings.quotas,
         })
     }
+}
+
+impl Config {
+    /// What the process is to give up.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+pub(crate) fn is_everybody(net: &&IpNet) -> bool {
+    net.prefix_len() == 0
+}
+
+/// Whether others than this host's own programs could connect.
+pub(crate) fn is_open(address: &&SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
@@ -153,18 +246,19 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
     }
-    let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-    let Some(open) = settings.listen.iter().find(is_open) else {
-        return Ok(());
+    if let Some(net) = settings.proxy_protocol_from.iter().find(is_everybody) {
+        return Err(ConfigError::BelievesEverybody(*net));
+    }
+    // A balancer on this host brings clients of the whole world to a listener on loopback.
+    let open = match settings.listen.iter().find(is_open) {
+        Some(open) => ConfigError::OpenRelay(*open),
+        None if settings.proxy_protocol_from.is_empty() => return Ok(()),
+        None => ConfigError::OpenBalancer,
     };
     if settings.allow_clients.is_empty() {
-        return Err(ConfigError::OpenRelay(*open));
+        return Err(open);
     }
-    match settings
-        .allow_clients
-        .iter()
-        .find(|net| net.prefix_len() == 0)
-    {
+    match settings.allow_clients.iter().find(is_everybody) {
         Some(everybody) => Err(ConfigError::Everybody(*everybody)),
         None => Ok(()),
     }
@@ -298,6 +392,29 @@ mod tests {
                 .is_ok()
             );
         }
+    }
+
+    /// Neither the loopback listener nor the range of clients says who comes through a balancer.
+    #[test]
+    fn a_balancer_opens_nothing_by_accident() {
+        let behind = |from: &str, clients: &[&str], open| {
+            Config::new(Settings {
+                proxy_protocol_from: nets(&[from]),
+                allow_clients: nets(clients),
+                open_relay_for_anyone: open,
+                ..listening(&["127.0.0.1:1080"])
+            })
+        };
+        let error = behind("127.0.0.1/32", &[], false).unwrap_err();
+        assert_eq!(error, ConfigError::OpenBalancer);
+        let error = behind("::/0", &["192.0.2.0/24"], false).unwrap_err();
+        assert_eq!(
+            error,
+            ConfigError::BelievesEverybody("::/0".parse().unwrap())
+        );
+        assert!(behind("127.0.0.1/32", &["0.0.0.0/0"], false).is_err());
+        assert!(behind("127.0.0.1/32", &["192.0.2.0/24"], false).is_ok());
+        assert!(behind("::/0", &[], true).is_ok());
     }
 
     #[test]

@@ -11,15 +11,27 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::nat64::Nat64;
+use crate::outgoing::Outgoing;
 use crate::wait::poll_until;
 
 /// RFC 8305 §5: the Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// An address that may be dialled, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'r> {
+    pub(crate) address: SocketAddr,
+    pub(crate) outgoing: Outgoing<'r>,
+}
+
 /// A connection to the destination.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) socket: OwnedFd,
+    /// The address that was asked for.
+    pub(crate) target: SocketAddr,
+    /// The address that was dialled: another one if a translator stands between.
     pub(crate) peer: SocketAddr,
     /// What the reply says as BND.ADDR and BND.PORT.
     pub(crate) local: SocketAddr,
@@ -34,14 +46,15 @@ pub(crate) enum DialError {
     ClientGone,
 }
 
-/// Connects to the first of `addresses` that answers. `client` is watched meanwhile, since nobody
+/// Connects to the first of `targets` that answers. `client` is watched meanwhile, since nobody
 /// needs the connection of a client that is gone.
 pub(crate) fn dial(
-    addresses: &[SocketAddr],
+    targets: &[Target<'_>],
+    nat64: &Nat64,
     client: BorrowedFd<'_>,
     deadline: Instant,
 ) -> Result<Dialled, DialError> {
-    let mut untried = addresses.iter().copied();
+    let mut untried = targets.iter();
     let mut attempts: Vec<Attempt> = Vec::new();
     let mut failure = Failure::default();
     let mut next_at = Some(Instant::now());
@@ -49,19 +62,19 @@ pub(crate) fn dial(
         let now = Instant::now();
         if now >= deadline {
             for attempt in &attempts {
-                failure.note(Errno::TIMEDOUT.into(), attempt.address);
+                failure.note(Errno::TIMEDOUT.into(), attempt.peer);
             }
             return Err(failure.into());
         }
         if next_at.is_some_and(|at| now >= at) {
             next_at = match untried.next() {
-                Some(address) => match Attempt::start(address) {
+                Some(target) => match Attempt::start(target, nat64) {
                     Ok(attempt) => {
                         attempts.push(attempt);
                         now.checked_add(ATTEMPT_DELAY)
                     }
                     Err(error) => {
-                        failure.note(error, address);
+                        failure.note(error, target.address);
                         Some(now)
                     }
                 },
@@ -118,29 +131,34 @@ fn ready(
 
 struct Attempt {
     socket: Socket,
-    address: SocketAddr,
+    target: SocketAddr,
+    peer: SocketAddr,
 }
 
 impl Attempt {
-    fn start(address: SocketAddr) -> io::Result<Self> {
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
-        // A relay has no urgent mark to pass on: the octet under it is one of the stream's, or it would be lost.
-        socket.set_out_of_band_inline(true)?;
-        match socket.connect(&address.into()) {
-            Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Self { socket, address })
+    fn start(target: &Target<'_>, nat64: &Nat64) -> io::Result<Self> {
+        let Target { address, outgoing } = *target;
+        let (socket, peer) = match connect(address, outgoing) {
+            // This host has no IPv4, or no route for it: so the kernel says at once, and no packet has left.
+            Err(error) if is_without_route(&error) => match nat64.translated(address) {
+                Some(translated) => (connect(translated, outgoing)?, translated),
+                None => return Err(error),
+            },
+            connected => (connected?, address),
+        };
+        Ok(Self {
+            socket,
+            target: address,
+            peer,
+        })
     }
 
     /// After poll has reported on it.
     fn finish(self) -> Result<Dialled, (io::Error, SocketAddr)> {
         let Self {
             socket,
-            address: peer,
+            target,
+            peer,
         } = self;
         let local = match socket.take_error() {
             Ok(None) => socket.local_addr(),
@@ -149,6 +167,7 @@ impl Attempt {
         match local {
             Ok(local) => Ok(Dialled {
                 socket: socket.into(),
+                target,
                 peer,
                 // Always there: the socket was made for an IP address.
                 local: local.as_socket().unwrap_or(peer),
@@ -156,6 +175,27 @@ impl Attempt {
             Err(error) => Err((error, peer)),
         }
     }
+}
+
+/// A socket on its way to this address.
+fn connect(address: SocketAddr, outgoing: Outgoing<'_>) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    // A relay has no urgent mark to pass on: the octet under it is one of the stream's, or it would be lost.
+    socket.set_out_of_band_inline(true)?;
+    outgoing.apply(&socket, address)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        Ok(()) | Err(_) => Ok(socket),
+    }
+}
+
+fn is_without_route(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENETUNREACH | libc::EAFNOSUPPORT)
+    )
 }
 
 /// The most telling of several failures: a host that refused was reached, so that what another
@@ -202,6 +242,22 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    fn dial(
+        addresses: &[SocketAddr],
+        client: BorrowedFd<'_>,
+        deadline: Instant,
+    ) -> Result<Dialled, DialError> {
+        let targets: Vec<_> = addresses.iter().map(|it| plain(*it)).collect();
+        super::dial(&targets, &Nat64::default(), client, deadline)
+    }
+
+    fn plain(address: SocketAddr) -> Target<'static> {
+        Target {
+            address,
+            outgoing: Outgoing::default(),
+        }
+    }
 
     fn within(limit: Duration) -> Instant {
         Instant::now().checked_add(limit).unwrap()
@@ -266,7 +322,9 @@ mod tests {
             .unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let queue = (0..2).map(|_| Attempt::start(address).unwrap()).collect();
+        let queue = (0..2)
+            .map(|_| Attempt::start(&plain(address), &Nat64::default()).unwrap())
+            .collect();
         std::thread::sleep(Duration::from_millis(20));
         (listener, address, queue)
     }

@@ -2,6 +2,7 @@
 //! When to call it, and what a break means for the other direction, is the relay's business.
 
 use std::os::fd::BorrowedFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -19,6 +20,9 @@ const TURN_OCTETS: usize = 4 << 20;
 /// After a splice of less than this the socket is most likely empty: poll is asked before it.
 const PLENTY_OCTETS: usize = 256 << 10;
 
+/// A relay that has nothing to carry octets in looks again after so long; it delays itself alone.
+const WITHOUT_MEMORY: Duration = Duration::from_millis(10);
+
 /// The stream that broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Broke {
@@ -34,6 +38,7 @@ pub(crate) struct Direction<'a> {
     wants: Wants,
     full_buffers: u32,
     is_source_broken: bool,
+    is_paused: bool,
     octets: u64,
     last: Instant,
 }
@@ -66,6 +71,7 @@ impl<'a> Direction<'a> {
             wants: Wants::Read,
             full_buffers: 0,
             is_source_broken: false,
+            is_paused: false,
             octets: 0,
             last: now,
         }
@@ -89,9 +95,14 @@ impl<'a> Direction<'a> {
         self.wants == Wants::Nothing
     }
 
+    /// Until this is said again, nothing is read; what has been read is delivered.
+    pub(crate) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
     /// What to poll the source for.
     pub(crate) fn reads(&self) -> PollFlags {
-        if self.wants == Wants::Read {
+        if self.wants == Wants::Read && !self.is_paused {
             PollFlags::IN
         } else {
             PollFlags::empty()
@@ -111,7 +122,7 @@ impl<'a> Direction<'a> {
     pub(crate) fn is_due(&self, source: PollFlags, sink: PollFlags) -> bool {
         let dead = PollFlags::ERR | PollFlags::HUP;
         match self.wants {
-            Wants::Read => source.intersects(PollFlags::IN | dead),
+            Wants::Read => !self.is_paused && source.intersects(PollFlags::IN | dead),
             Wants::Write => sink.intersects(PollFlags::OUT | dead),
             Wants::Nothing => false,
         }
@@ -119,18 +130,18 @@ impl<'a> Direction<'a> {
 
     /// Puts octets in front of what the source will send; at most a buffer full.
     pub(crate) fn preload(&mut self, octets: &[u8]) {
-        let mut buffer = self.pools.buffer();
-        buffer.preload(octets);
-        self.carrier = Carrier::Buffer(buffer);
+        self.carrier = Carrier::Buffer(self.pools.preloaded(octets));
     }
 
     /// Moves octets until one of the sockets has nothing to give or take, the source ends (which is
-    /// passed on), or it is the other direction's turn.
-    pub(crate) fn pump(&mut self, now: Instant) -> Result<(), Broke> {
+    /// passed on), or it is the other direction's turn, which it is after `most` octets at the latest.
+    pub(crate) fn pump(&mut self, now: Instant, most: Option<usize>) -> Result<(), Broke> {
+        let most = most.unwrap_or(TURN_OCTETS).min(TURN_OCTETS);
         let mut turn_octets = 0_usize;
         loop {
             let is_readable = turn_octets == 0; // poll says so
-            if self.carrier.is_empty() && !self.fill(is_readable)? {
+            let left = most.saturating_sub(turn_octets);
+            if self.carrier.is_empty() && !self.fill(is_readable, left)? {
                 return Ok(());
             }
             let sent = match self.drain()? {
@@ -147,21 +158,30 @@ impl<'a> Direction<'a> {
                 return Ok(());
             }
             self.wants = Wants::Read;
-            if sent < self.carrier.plenty() || turn_octets >= TURN_OCTETS {
+            if sent < self.carrier.plenty() || turn_octets >= most {
                 return Ok(());
             }
         }
     }
 
-    /// Reads into the empty carrier; false if there is nothing to send on.
-    fn fill(&mut self, is_readable: bool) -> Result<bool, Broke> {
-        self.choose_carrier();
+    /// Reads `most` octets into the empty carrier; false if there is nothing to send on.
+    fn fill(&mut self, is_readable: bool, most: usize) -> Result<bool, Broke> {
+        if !self.choose_carrier() {
+            thread::sleep(WITHOUT_MEMORY);
+            return Ok(false);
+        }
         let filled = loop {
-            match self.carrier.fill(self.from) {
+            let filled = self.carrier.fill(self.from, most);
+            match filled {
                 Err(Errno::INTR) => {}
                 // splice(2) stops before an urgent octet, and calls that an end behind a FIN; recv(2) takes it.
-                Ok(0) if self.carrier.is_pipe() => self.take_buffer(),
-                Err(Errno::AGAIN) if self.carrier.is_pipe() && is_readable => self.take_buffer(),
+                Ok(0) | Err(Errno::AGAIN)
+                    if self.carrier.is_pipe() && (is_readable || filled == Ok(0)) =>
+                {
+                    if !self.take_buffer() {
+                        return Ok(false);
+                    }
+                }
                 filled => break filled,
             }
         };
@@ -210,8 +230,9 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// A buffer at first; a pipe once the direction is bulk, if there is one to be had.
-    fn choose_carrier(&mut self) {
+    /// A buffer at first; a pipe once the direction is bulk, if there is one to be had. One is as good as the other where
+    /// memory has run out; false if there is neither.
+    fn choose_carrier(&mut self) -> bool {
         if self.full_buffers >= BULK_BUFFERS && !matches!(self.carrier, Carrier::Pipe(_)) {
             match self.pools.pipe() {
                 Some(pipe) => self.carrier = Carrier::Pipe(pipe),
@@ -219,14 +240,22 @@ impl<'a> Direction<'a> {
             }
         }
         if matches!(self.carrier, Carrier::Nothing) {
-            self.carrier = Carrier::Buffer(self.pools.buffer());
+            let buffer = self.pools.buffer().map(Carrier::Buffer);
+            let carrier = buffer.or_else(|| self.pools.pipe().map(Carrier::Pipe));
+            self.carrier = carrier.unwrap_or(Carrier::Nothing);
         }
+        !matches!(self.carrier, Carrier::Nothing)
     }
 
-    /// A buffer in place of an empty pipe.
-    fn take_buffer(&mut self) {
-        self.carrier = Carrier::Buffer(self.pools.buffer());
+    /// A buffer in place of an empty pipe; false if there is none, after a pause.
+    fn take_buffer(&mut self) -> bool {
+        let Some(buffer) = self.pools.buffer() else {
+            thread::sleep(WITHOUT_MEMORY);
+            return false;
+        };
+        self.carrier = Carrier::Buffer(buffer);
         self.full_buffers = 0;
+        true
     }
 
     /// Gives the carrier back if it is empty and nothing has moved for `quiet`.
@@ -262,11 +291,11 @@ impl Carrier<'_> {
         matches!(self, Self::Pipe(_))
     }
 
-    fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         match self {
             Self::Nothing => Err(Errno::AGAIN),
-            Self::Buffer(buffer) => buffer.fill(from),
-            Self::Pipe(pipe) => pipe.fill(from),
+            Self::Buffer(buffer) => buffer.fill(from, most),
+            Self::Pipe(pipe) => pipe.fill(from, most),
         }
     }
 

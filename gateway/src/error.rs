@@ -8,8 +8,12 @@ use std::net::SocketAddr;
 use socks_wire::{Cmd, HandshakeError, Rep};
 
 use crate::dial::DialError;
+use crate::log::LogError;
+use crate::logins::Unjudged;
 use crate::policy::Denial;
+use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
+use crate::rules::DeniedBy;
 
 /// Why the gateway does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +27,18 @@ pub enum StartError {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The log file cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Not even the first thread of a listener can be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
+    /// The process cannot become this user's.
+    #[error("cannot become user {0}: {1}")]
+    User(String, io::Error),
+    /// The kernel has Landlock, and refuses.
+    #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
+    Sandbox(landlock::RulesetError),
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -37,10 +50,14 @@ pub(crate) enum ServeError {
     // The client's doing.
     #[error("{0}")]
     Handshake(HandshakeError),
+    #[error("{0}")]
+    Login(#[source] Unjudged),
     #[error("no complete request in time")]
     HandshakeDeadline,
     #[error("client has gone away")]
     ClientGone,
+    #[error("{0}")]
+    Proxy(ProxyError),
     #[error("{0} is not supported")]
     Command(Cmd),
     #[error("RESOLVE_PTR of what is no address")]
@@ -48,8 +65,25 @@ pub(crate) enum ServeError {
     // The operator's rules.
     #[error("client is not allowed")]
     Client,
+    #[error("client has as many relays as it may have")]
+    ClientRelays,
+    #[error("user has as many relays as it may have")]
+    UserRelays,
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
+    #[error("{}", match &.0.0 {
+        Some(rule) => format!("denied by rule {rule}"),
+        None => "no rule allows it".to_owned(),
+    })]
+    Rule(DeniedBy, Option<SocketAddr>),
+    /// RFC 3089 §4: "the loop of relaying" that a chain of gateways can become.
+    #[error("it has come through {0} gateways, which is a loop")]
+    Loop(u8),
+    // The next gateway's.
+    #[error("upstream {0}: {1}")]
+    Upstream(String, String),
+    #[error("upstream {0}: {1}")]
+    Refused(String, Rep),
     // The destination's, or the network's on the way there.
     #[error("{0}")]
     Resolve(#[source] ResolveError),
@@ -64,31 +98,43 @@ impl ServeError {
     /// What the client is told; `None` if it is not listening, or has been told by the handshake.
     pub(crate) fn rep(&self) -> Option<Rep> {
         match self {
-            Self::Handshake(_) | Self::HandshakeDeadline | Self::ClientGone | Self::Client => None,
+            Self::Handshake(_)
+            | Self::Login(_)
+            | Self::HandshakeDeadline
+            | Self::ClientGone
+            | Self::Proxy(_)
+            | Self::Client
+            | Self::ClientRelays => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
             // To RESOLVE: there is no address of a type that could be told.
             Self::NotAnAddress | Self::NoAddress => Some(Rep::ADDRESS_TYPE_NOT_SUPPORTED),
-            Self::Denied(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
+            Self::Denied(..) | Self::Rule(..) => Some(Rep::CONNECTION_NOT_ALLOWED_BY_RULESET),
             // A shim makes EHOSTUNREACH of 04 and ECONNABORTED of 01. A name that does not exist
             // will not exist in a second either; a name server that does not answer is this
             // server's own trouble, which says nothing about the host and may pass.
             Self::Resolve(ResolveError::Unknown | ResolveError::NoAddress) => {
                 Some(Rep::HOST_UNREACHABLE)
             }
+            // 02 would be for ever; one relay less, and this one can be had.
+            Self::UserRelays => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
+            // By its name, though most servers say it of silence.
+            Self::Loop(_) => Some(Rep::TTL_EXPIRED),
+            Self::Upstream(..) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::Refused(_, rep) => Some(*rep),
         }
     }
 
     /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Handshake(_)) || self.rep().is_some()
+        matches!(self, Self::Handshake(_) | Self::Login(_)) || self.rep().is_some()
     }
 
     /// The destination's address that the error is about, if one is.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Denied(_, address) => *address,
+            Self::Denied(_, address) | Self::Rule(_, address) => *address,
             Self::Dial(_, address) => Some(*address),
             _ => None,
         }
@@ -100,16 +146,25 @@ impl ServeError {
             Self::Handshake(HandshakeError::WrongPassword(_)) => "wrong-password",
             Self::Handshake(HandshakeError::NoAcceptableMethod) => "no-acceptable-method",
             Self::Handshake(_) => "handshake-failed",
+            Self::Login(Unjudged::TooManyFailures) => "too-many-wrong-passwords",
+            Self::Login(_) => "password-not-checked",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
+            Self::Proxy(_) => "bad-proxy-header",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
+            Self::ClientRelays => "too-many-relays-of-client",
+            Self::UserRelays => "too-many-relays-of-user",
             Self::Denied(..) => "destination-not-allowed",
+            Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
+            Self::Loop(_) => "loop",
+            Self::Upstream(..) => "upstream-failed",
+            Self::Refused(..) => "refused-by-upstream",
         }
     }
 }
@@ -184,6 +239,13 @@ mod tests {
                 Some(0x01),
             ),
             (ServeError::Dial(refused(), address), Some(0x05)),
+            (ServeError::Rule(DeniedBy(None), None), Some(0x02)),
+            (ServeError::Loop(8), Some(0x06)),
+            (
+                ServeError::Upstream(String::new(), String::new()),
+                Some(0x01),
+            ),
+            (ServeError::Refused(String::new(), Rep(0x5e)), Some(0x5e)),
             (ServeError::ClientGone, None),
             (
                 ServeError::Handshake(HandshakeError::WrongPassword(1)),

@@ -8,11 +8,14 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 use socks_wire::{
-    Bound, Rep, ServerHandshake, ServerMethods, ServerRequest, ServerStep, Version, encode_reply,
+    Bound, Credentials, Rep, ServerHandshake, ServerMethods, ServerRequest, ServerStep, Version,
+    encode_reply,
 };
+use zeroize::Zeroizing;
 
 use crate::error::ServeError;
-use crate::users::Users;
+use crate::logins::Unjudged;
+use crate::rules::logged;
 use crate::wait::poll_until;
 
 /// What is read at a time. No message of the handshake is longer than 513 octets.
@@ -30,23 +33,31 @@ pub(crate) struct Negotiated {
     pub(crate) request: ServerRequest,
     /// Octets behind the request: they belong to the destination.
     pub(crate) early: Vec<u8>,
+    /// Through how many gateways it has come, as far as they say so.
+    pub(crate) hops: u8,
 }
 
-/// Brings a client to its request. `user` is told as soon as there is one, right password or wrong.
+/// Whether a password is right.
+pub(crate) type Check<'a> = dyn Fn(&Credentials<'_>) -> Result<bool, Unjudged> + 'a;
+
+/// Brings a client to its request. `user` is told as soon as there is one, right password or wrong, which `check` judges;
+/// without it nobody has to authenticate.
 ///
 /// A client that fails has been told so where the RFC has a word for it, and is to be hung up on.
 pub(crate) fn negotiate(
     client: BorrowedFd<'_>,
-    users: &Users,
+    check: Option<&Check<'_>>,
     deadline: Instant,
     user: &mut Option<String>,
 ) -> Result<Negotiated, ServeError> {
-    let mut handshake = ServerHandshake::new(if users.is_empty() {
+    let mut handshake = ServerHandshake::new(if check.is_none() {
         ServerMethods::NoAuthentication
     } else {
         ServerMethods::UsernamePassword
     });
-    let mut octets = [0; READ_OCTETS];
+    let mut unjudged = None;
+    // There may be a password in it.
+    let mut octets = Zeroizing::new([0; READ_OCTETS]);
     let mut unread: &[u8] = &[];
     loop {
         match handshake.step() {
@@ -56,31 +67,28 @@ pub(crate) fn negotiate(
             }
             ServerStep::Receive => {
                 if unread.is_empty() {
-                    let received = receive_some(client, &mut octets, deadline)?;
+                    let received = receive_some(client, &mut *octets, deadline)?;
                     unread = octets.get(..received).unwrap_or_default();
                 }
                 let taken = handshake.received(unread);
                 unread = unread.get(taken..).unwrap_or_default();
             }
             ServerStep::Authenticate(credentials) => {
-                // A blank in the log would begin the next field.
-                *user = Some(
-                    credentials
-                        .user()
-                        .escape_ascii()
-                        .to_string()
-                        .replace(' ', "\\x20"),
-                );
-                let ok = users.knows(&credentials);
-                handshake.authenticated(ok);
+                *user = Some(logged(credentials.user()));
+                let judged = check.map_or(Ok(false), |check| check(&credentials));
+                unjudged = judged.err();
+                handshake.authenticated(judged == Ok(true));
             }
             ServerStep::Request(request) => {
                 return Ok(Negotiated {
                     request,
                     early: unread.to_vec(),
+                    hops: handshake.hops(),
                 });
             }
-            ServerStep::Fail(error) => return Err(ServeError::Handshake(error)),
+            ServerStep::Fail(error) => {
+                return Err(unjudged.map_or(ServeError::Handshake(error), ServeError::Login));
+            }
         }
     }
 }
@@ -152,7 +160,7 @@ fn send_some(
 }
 
 /// After `errno`: waits if that helps.
-fn wait(
+pub(crate) fn wait(
     client: BorrowedFd<'_>,
     flags: PollFlags,
     errno: Errno,

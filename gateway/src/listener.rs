@@ -4,6 +4,9 @@
 //! over without a queue of ours. The last one to be waiting starts its successor before it serves,
 //! and one that has served goes back to waiting unless enough do so already. When a limit of the
 //! system is reached nobody is lost: clients wait in the listener's queue until it has passed.
+//!
+//! A socket that other processes listen on too is never shut down, which would end it for all of them: the threads in
+//! accept(2) leave it as they time out, and whoever they have accepted by then is served.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,13 +17,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::Shared;
 use crate::config::Listen;
-use crate::serve::serve;
+use crate::inherited::Passed;
+use crate::memory::has_room;
+use crate::serve::{refuse, seat, serve};
 use crate::shutdown::Event;
 use crate::sys;
 
@@ -32,23 +38,28 @@ const STACK_OCTETS: usize = 256 << 10;
 const SPARE_THREADS: usize = 64;
 
 /// A thread that has had nothing to serve for so long ends, unless it is the last one.
-const SPARE_FOR: Duration = Duration::from_secs(2);
+pub(crate) const SPARE_FOR: Duration = Duration::from_secs(2);
 
-/// After accept has failed for want of descriptors or memory.
+/// After accept has failed for want of descriptors or memory, or for good.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listener {
     shared: Arc<Shared>,
-    socket: OwnedFd,
+    /// `None` once no further client is to be accepted.
+    socket: RwLock<Option<Arc<OwnedFd>>>,
     address: SocketAddr,
+    /// As it was configured: what rules call it.
+    configured: SocketAddr,
+    /// Somebody else has bound it and goes on listening.
+    is_shared: bool,
     /// Threads in accept(2), or on their way there.
     idle: AtomicUsize,
-    is_closing: AtomicBool,
     is_starved: AtomicBool,
     is_short_of_threads: AtomicBool,
 }
 
 impl Listener {
+    /// A socket of its own.
     pub(crate) fn bind(shared: Arc<Shared>, listen: Listen) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(listen.address),
@@ -60,12 +71,29 @@ impl Listener {
             socket.set_only_v6(!listen.is_dual && !is_mapped)?;
         }
         socket.set_reuse_address(true)?;
+        socket.bind(&listen.address.into())?;
+        Self::on(shared, socket, listen.address, false)
+    }
+
+    /// A socket that listens already.
+    pub(crate) fn adopt(shared: Arc<Shared>, passed: Passed, is_shared: bool) -> io::Result<Self> {
+        let socket = Socket::from(passed.socket);
+        // accept(2) is to wait.
+        socket.set_nonblocking(false)?;
+        Self::on(shared, socket, passed.address, is_shared)
+    }
+
+    fn on(
+        shared: Arc<Shared>,
+        socket: Socket,
+        configured: SocketAddr,
+        is_shared: bool,
+    ) -> io::Result<Self> {
         // Accepted sockets inherit these four, which saves as many system calls for each client.
         socket.set_tcp_nodelay(true)?;
         socket.set_out_of_band_inline(true)?; // as in dial.rs
         socket.set_linger(Some(Duration::ZERO))?;
         socket.set_read_timeout(Some(SPARE_FOR))?;
-        socket.bind(&listen.address.into())?;
         socket.listen(libc::SOMAXCONN)?;
         let address = socket
             .local_addr()?
@@ -73,10 +101,11 @@ impl Listener {
             .ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self {
             shared,
-            socket: socket.into(),
+            socket: RwLock::new(Some(Arc::new(socket.into()))),
             address,
+            configured,
+            is_shared,
             idle: AtomicUsize::new(0),
-            is_closing: AtomicBool::new(false),
             is_starved: AtomicBool::new(false),
             is_short_of_threads: AtomicBool::new(false),
         })
@@ -88,6 +117,9 @@ impl Listener {
 
     /// Sees to it that a thread is waiting for the next client.
     pub(crate) fn reinforce(self: &Arc<Self>) -> io::Result<()> {
+        if self.socket().is_none() {
+            return Ok(());
+        }
         // Never more than there are, not even for a moment: somebody else would rely on it.
         let none_to_one = self
             .idle
@@ -96,9 +128,14 @@ impl Listener {
             return Ok(());
         }
         let listener = Arc::clone(self);
-        let started = sys::spawn(STACK_OCTETS, move || listener.work());
+        let started = if has_room() {
+            sys::spawn(STACK_OCTETS, move || listener.work())
+        } else {
+            Err(io::ErrorKind::OutOfMemory.into())
+        };
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
+            self.shared.figures.pauses.add("threads");
             if !self.is_short_of_threads.swap(true, Ordering::Relaxed) {
                 tracing::warn!(listener = %self.address, %error, "no thread for the next client");
             }
@@ -108,17 +145,52 @@ impl Listener {
         Ok(())
     }
 
-    /// No further client is accepted, those in the queue are reset, and waiting threads end.
+    /// No further client is accepted. Those in the queue are reset, and waiting threads end, unless somebody else listens
+    /// there too.
     pub(crate) fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
-        // A listener that is shut down wakes everybody who waits in accept(2).
-        let _ = shutdown(&self.socket, Shutdown::Both);
+        if let Some(socket) = self.leave()
+            && !self.is_shared
+        {
+            // A listener that is shut down wakes everybody who waits in accept(2).
+            let _ = shutdown(&*socket, Shutdown::Both);
+        }
+    }
+
+    /// The next client is somebody else's: threads end as they notice, and those in the queue stay there.
+    pub(crate) fn leave(&self) -> Option<Arc<OwnedFd>> {
+        self.socket.write().take()
+    }
+
+    /// The socket, and whether somebody else has bound it; `None` if it is closed.
+    pub(crate) fn to_hand_over(&self) -> Option<(Arc<OwnedFd>, bool)> {
+        Some((self.socket()?, self.is_shared))
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Whether a thread may still come back from accept(2) with a client.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.idle.load(Ordering::Acquire) > 0
+    }
+
+    fn socket(&self) -> Option<Arc<OwnedFd>> {
+        self.socket.read().clone()
     }
 
     /// One thread's life: counted as idle when it begins.
     fn work(self: Arc<Self>) {
         while let Some((client, peer)) = self.accept() {
-            let Some(client) = self.shared.relays.admit(client) else {
+            let seat = match seat(&self.shared, peer) {
+                Ok(seat) => seat,
+                Err(error) => {
+                    refuse(&self.shared, peer, error);
+                    continue;
+                }
+            };
+            let Some(client) = self.shared.relays.admit(client, peer) else {
+                self.idle.fetch_sub(1, Ordering::AcqRel);
                 return;
             };
             if self.idle.fetch_sub(1, Ordering::AcqRel) == 1 && self.reinforce().is_err() {
@@ -126,7 +198,10 @@ impl Listener {
                 self.shared.events.tell(Event::ShortOfThreads);
             }
             // A panic has been reported by the panic hook; it costs this client alone.
-            let story = AssertUnwindSafe(|| serve(&self.shared, client.as_fd(), peer));
+            let story = AssertUnwindSafe(|| {
+                let (listener, watched) = (self.configured, client.watched());
+                serve(&self.shared, client.as_fd(), peer, seat, listener, watched);
+            });
             catch_unwind(story).ok();
             drop(client);
             if !self.may_stay() {
@@ -138,14 +213,18 @@ impl Listener {
     /// The next client; `None` if this thread is needed no more.
     fn accept(&self) -> Option<(OwnedFd, SocketAddr)> {
         loop {
-            if self.is_closing.load(Ordering::Acquire) {
+            let Some(socket) = self.socket() else {
+                self.idle.fetch_sub(1, Ordering::AcqRel);
                 return None;
-            }
-            match acceptfrom_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            };
+            match acceptfrom_with(&*socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, address)) => {
-                    self.is_starved.store(false, Ordering::Relaxed);
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     let Some(peer) = peer else { continue };
+                    while !has_room() && self.socket().is_some() {
+                        self.starve();
+                    }
+                    self.is_starved.store(false, Ordering::Relaxed);
                     // v4-mapped clients are v4 ones, in the policy as in the log.
                     return Some((
                         client,
@@ -154,6 +233,8 @@ impl Listener {
                 }
                 Err(Errno::AGAIN) if self.may_leave() => return None,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => self.starve(),
+                // Somebody else has shut it down.
+                Err(Errno::INVAL) if self.socket().is_some() => thread::sleep(PAUSE),
                 // A client that is gone already (accept(2) passes network errors on), a signal, or
                 // the listener has been closed, which the next round sees.
                 Err(_) => {}
@@ -183,7 +264,8 @@ impl Listener {
         if !self.is_starved.swap(true, Ordering::Relaxed) {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
-        self.shared.pools.close_spare_pipes();
+        self.shared.figures.pauses.add("descriptors");
+        self.shared.pools.give_up_spare();
         thread::sleep(PAUSE);
     }
 }

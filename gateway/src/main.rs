@@ -1,37 +1,95 @@
 //! `socks6-gateway`: parse, validate, run, exit code.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::panic;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use gateway::{Args, ArgsError, Config, Gateway, StartError, raise_descriptor_limit};
-use tracing::level_filters::LevelFilter;
+use gateway::{
+    Again, Args, ArgsError, Config, Gateway, Inherited, Log, Manager, Needs, Report, StartError,
+    Task, confine, raise_descriptor_limit, share_one_heap,
+};
 
 fn main() -> ExitCode {
-    let args = Args::parse(); // prints and exits with 2 by itself
-    let (text, code) = match prepare(args) {
+    let mut args = Args::parse(); // prints and exits with 2 by itself
+    let mut report = Report::default();
+    let (text, code) = match prepare(&mut args, &mut report) {
+        Err(error @ ArgsError::Passwd(_)) => (error.to_string(), 1),
         Err(error) => (error.to_string(), 2),
-        Ok(config) => match run(config) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(start)) => match run(start, args) {
             Err(error) => (error.to_string(), 1),
             Ok(()) => return ExitCode::SUCCESS,
         },
     };
+    report.failed(&text);
     // There is nobody left to be told that this fails.
-    writeln!(io::stderr(), "socks6-gateway: {text}").ok();
+    writeln!(io::stderr(), "socks6-gateway: {}", text.trim_end()).ok();
     ExitCode::from(code)
 }
 
-fn prepare(args: Args) -> Result<Config, ArgsError> {
-    start_log(args.log_level(), args.open_log_file()?);
-    args.into_config()
+/// What a gateway is started with.
+struct Start {
+    config: Config,
+    log: Log,
+    inherited: Inherited,
+    needs: Needs,
+    again: Again,
 }
 
-fn run(config: Config) -> Result<(), StartError> {
+/// `None` if there is nothing more to do.
+fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsError> {
+    match args.task() {
+        Task::Run => {
+            // First of all, as long as no other descriptor can be mistaken for one of them.
+            let inherited = Inherited::from_environment()?;
+            *report = inherited.report();
+            args.listen_too(inherited.addresses());
+            let (config, log) = args.start()?;
+            let again = Again::from_environment();
+            let needs = Needs {
+                log: log.file(),
+                binary: again.binary().to_owned(),
+            };
+            Ok(Some(Start {
+                config,
+                log,
+                inherited,
+                needs,
+                again,
+            }))
+        }
+        Task::Passwd => {
+            args.passwd()?;
+            Ok(None)
+        }
+        Task::Check => args.config().map(|_config| None),
+        Task::PrintConfig => {
+            let text = args.in_force()?;
+            // Whoever reads it may have seen enough.
+            io::stdout().write_all(text.as_bytes()).ok();
+            Ok(None)
+        }
+    }
+}
+
+fn run(start: Start, args: Args) -> Result<(), StartError> {
+    let Start {
+        config,
+        log,
+        inherited,
+        needs,
+        mut again,
+    } = start;
     raise_descriptor_limit();
-    let gateway = Gateway::bind(config)?;
+    share_one_heap();
+    let (process, was_in_sandbox) = (config.process().clone(), inherited.is_in_sandbox());
+    let mut gateway = Gateway::adopt(config, inherited)?;
+    // With the listeners bound, which may take privileges, and before the first thread.
+    again.is_in_sandbox(confine(&process, &needs, was_in_sandbox)?);
+    gateway.report_to(Manager::from_environment());
+    gateway.upgrade_with(again);
+    gateway.log_with(log);
+    gateway.reload_with(move || args.config().map_err(|error| error.to_string()));
     gateway
         .shutdown()
         .on_signals()
@@ -41,25 +99,10 @@ fn run(config: Config) -> Result<(), StartError> {
         // A gateway works as well for somebody who has closed its standard output.
         writeln!(stdout, "listening on {address}").ok();
     }
+    if let Some(address) = gateway.status_addr() {
+        writeln!(stdout, "status on http://{address}/").ok();
+    }
     stdout.flush().ok();
     drop(stdout);
     gateway.run()
-}
-
-fn start_log(level: LevelFilter, file: Option<File>) {
-    let log = tracing_subscriber::fmt()
-        // A log that cannot be written to is no reason to end, and there is nowhere to say so.
-        .log_internal_errors(false)
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(false);
-    match file {
-        Some(file) => log.with_writer(Arc::new(file)).init(),
-        None => log.with_writer(io::stderr).init(),
-    }
-    // One line for a panic too, where the other lines are.
-    panic::set_hook(Box::new(|panic| {
-        let at = panic.location().map(tracing::field::display);
-        tracing::error!(at, "panic: {}", panic.payload_as_str().unwrap_or("no text"));
-    }));
 }

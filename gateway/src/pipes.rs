@@ -12,6 +12,8 @@ use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
+use crate::memory::has_room;
+
 /// Size of a buffer. The kernel hands a reader of loopback or GRO traffic at most this much at a
 /// time, so that a larger one is seldom filled.
 pub(crate) const BUFFER_OCTETS: usize = 64 << 10;
@@ -42,15 +44,37 @@ struct Ends {
 }
 
 impl Pools {
-    pub(crate) fn buffer(&self) -> Buffer<'_> {
+    /// `None` if memory is running out.
+    pub(crate) fn buffer(&self) -> Option<Buffer<'_>> {
         let spare = self.buffers.lock().pop();
-        // Not zeroed: an idle moment's buffer would touch 16 pages for a message of a few octets.
-        let octets = spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_OCTETS));
-        Buffer {
+        let octets = match spare {
+            Some(octets) => octets,
+            None if !has_room() => return None,
+            None => {
+                // Not zeroed: an idle moment's buffer would touch 16 pages for a message of a few octets.
+                let mut octets = Vec::new();
+                octets.try_reserve_exact(BUFFER_OCTETS).ok()?;
+                octets
+            }
+        };
+        Some(Buffer {
             pools: self,
             octets,
             sent: 0,
-        }
+        })
+    }
+
+    /// As if `octets` had been received: at most [`BUFFER_OCTETS`], a caller's duty.
+    pub(crate) fn preloaded(&self, octets: &[u8]) -> Buffer<'_> {
+        debug_assert!(octets.len() <= BUFFER_OCTETS, "a buffer that grows");
+        // Without memory for a whole one, one that is as large as it has to be.
+        let mut buffer = self.buffer().unwrap_or(Buffer {
+            pools: self,
+            octets: Vec::new(),
+            sent: 0,
+        });
+        buffer.octets.extend_from_slice(octets);
+        buffer
     }
 
     /// A pipe of 16 slots or more, or `None` if descriptors or the user's pipe pages have run out.
@@ -64,10 +88,11 @@ impl Pools {
         })
     }
 
-    /// Gives up every descriptor held in reserve: somebody needs them more.
-    pub(crate) fn close_spare_pipes(&self) {
-        let spare = std::mem::take(&mut *self.pipes.lock());
-        drop(spare);
+    /// Gives up what no relay needs: somebody else needs the descriptors or the memory more.
+    pub(crate) fn give_up_spare(&self) {
+        let pipes = std::mem::take(&mut *self.pipes.lock());
+        let buffers = std::mem::take(&mut *self.buffers.lock());
+        drop((pipes, buffers));
     }
 }
 
@@ -115,21 +140,20 @@ impl Buffer<'_> {
         self.octets.len().saturating_sub(self.sent)
     }
 
-    /// One recv into an empty buffer; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    /// One recv of `most` octets into an empty buffer; 0 is the end of the stream.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len(), 0, "octets not yet sent");
         self.octets.clear();
         self.sent = 0;
+        if most < BUFFER_OCTETS {
+            self.octets.resize(most.min(self.octets.capacity()), 0);
+            let received = recv(from, self.octets.as_mut_slice(), RecvFlags::empty());
+            let received = received.map_or_else(Err, |(received, _)| Ok(received));
+            self.octets.truncate(received.unwrap_or(0));
+            return received;
+        }
         let (received, _) = recv(from, spare_capacity(&mut self.octets), RecvFlags::empty())?;
         Ok(received)
-    }
-
-    /// As if `octets` had been received: at most [`BUFFER_OCTETS`], a caller's duty.
-    pub(crate) fn preload(&mut self, octets: &[u8]) {
-        debug_assert!(octets.len() <= BUFFER_OCTETS, "a buffer that grows");
-        self.octets.clear();
-        self.sent = 0;
-        self.octets.extend_from_slice(octets);
     }
 
     /// One send of all there is.
@@ -144,6 +168,9 @@ impl Buffer<'_> {
 impl Drop for Buffer<'_> {
     fn drop(&mut self) {
         let mut octets = std::mem::take(&mut self.octets);
+        if octets.capacity() < BUFFER_OCTETS {
+            return;
+        }
         octets.clear();
         let mut spare = self.pools.buffers.lock();
         if spare.len() < SPARE_BUFFERS {
@@ -167,12 +194,19 @@ impl Pipe<'_> {
         self.len
     }
 
-    /// One splice into the pipe, which must be empty: only then does EAGAIN mean that the socket
+    /// One splice of `most` octets into the pipe, which must be empty: only then does EAGAIN mean that the socket
     /// has nothing, and not that the pipe is full. 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len, 0, "octets not yet sent");
         let Some(ends) = &self.ends else { return Ok(0) };
-        self.len = splice(from, None, ends.write.as_fd(), None, ends.capacity, SPLICE)?;
+        self.len = splice(
+            from,
+            None,
+            ends.write.as_fd(),
+            None,
+            ends.capacity.min(most),
+            SPLICE,
+        )?;
         Ok(self.len)
     }
 
@@ -212,13 +246,13 @@ mod tests {
         outside.write_all(b"left over").unwrap();
 
         let mut pipe = pools.pipe().unwrap();
-        assert_eq!(pipe.fill(inside.as_fd()).unwrap(), 9);
+        assert_eq!(pipe.fill(inside.as_fd(), BUFFER_OCTETS).unwrap(), 9);
         drop(pipe);
         assert_eq!(pools.spare().1, 0);
 
         drop(pools.pipe());
         assert_eq!(pools.spare().1, 1, "an empty one is kept");
-        pools.close_spare_pipes();
+        pools.give_up_spare();
         assert_eq!(pools.spare().1, 0);
     }
 
@@ -232,8 +266,7 @@ mod tests {
         let pools = Pools::default();
         let (mut outside, inside) = UnixStream::pair().unwrap();
 
-        let mut buffer = pools.buffer();
-        buffer.preload(b"early");
+        let mut buffer = pools.preloaded(b"early");
         assert_eq!(buffer.drain(inside.as_fd()).unwrap(), 5);
         assert_eq!(buffer.len(), 0);
 

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use socks_wire::Fqdn;
 
+use crate::nat64::Prefix;
+
 /// Why something is not allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Denial {
@@ -36,6 +38,7 @@ pub(crate) enum Denial {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Policy {
     pub(crate) allow_clients: Vec<IpNet>,
+    pub(crate) proxy_protocol_from: Vec<IpNet>,
     pub(crate) allow_destinations: Vec<IpNet>,
 }
 
@@ -44,6 +47,11 @@ impl Policy {
     /// comes on top.
     pub(crate) fn allows_client(&self, client: IpAddr) -> bool {
         self.allow_clients.is_empty() || covers(&self.allow_clients, client)
+    }
+
+    /// Whether this peer is a load balancer that says by a PROXY header whom it speaks for.
+    pub(crate) fn is_balancer(&self, peer: IpAddr) -> bool {
+        covers(&self.proxy_protocol_from, peer)
     }
 
     /// RFC 6761 §6.3: `localhost` and the names below it are the loopback addresses, and no resolver
@@ -60,18 +68,13 @@ impl Policy {
     }
 
     /// Whether this address may be connected to. `own` are the addresses of the gateway's host.
-    pub(crate) fn judge_address(&self, address: IpAddr, own: &[IpAddr]) -> Result<(), Denial> {
-        let address = address.to_canonical();
-        if covers(&self.allow_destinations, address) {
-            return Ok(());
-        }
+    pub(crate) fn judge_address(&self, forms: Forms, own: &[IpAddr]) -> Result<(), Denial> {
         // An allowed v4 range does not cover the forms in which a v6 address can carry it: whoever
         // means those too says so.
-        let embedded = match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(v6) => embedded_v4(v6).map(IpAddr::V4),
-        };
-        for form in [Some(address), embedded].into_iter().flatten() {
+        if covers(&self.allow_destinations, forms.address) {
+            return Ok(());
+        }
+        for form in forms.all() {
             if let Some((_, denial)) = DENIED.iter().find(|(net, _)| net.contains(&form)) {
                 return Err(*denial);
             }
@@ -83,7 +86,36 @@ impl Policy {
     }
 }
 
-fn covers(nets: &[IpNet], address: IpAddr) -> bool {
+/// An address, and the v4 one at which a packet for it may end up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Forms {
+    /// A v4-mapped address is a v4 one.
+    pub(crate) address: IpAddr,
+    embedded: Option<IpAddr>,
+}
+
+impl Forms {
+    /// `nat64` is asked about a v6 address alone.
+    pub(crate) fn of(address: IpAddr, nat64: impl FnOnce() -> Option<Prefix>) -> Self {
+        let address = address.to_canonical();
+        let embedded = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => nat64()
+                .and_then(|prefix| prefix.extract(v6))
+                .or_else(|| embedded_v4(v6)),
+        };
+        Self {
+            address,
+            embedded: embedded.map(IpAddr::V4),
+        }
+    }
+
+    pub(crate) fn all(self) -> impl Iterator<Item = IpAddr> {
+        [Some(self.address), self.embedded].into_iter().flatten()
+    }
+}
+
+pub(crate) fn covers(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
@@ -135,7 +167,7 @@ const fn v6(groups: [u16; 8], prefix_bits: u8) -> IpNet {
     ))
 }
 
-/// The v4 address to which a packet for this v6 address may end up going.
+/// The v4 address to which a packet for this v6 address may end up going, whatever the network.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let groups = v6.segments();
     let (high, low) = match groups {
@@ -160,17 +192,23 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nat64::Source;
 
     fn policy(allow_clients: &[&str], allow_destinations: &[&str]) -> Policy {
         let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         Policy {
             allow_clients: nets(allow_clients),
             allow_destinations: nets(allow_destinations),
+            ..Policy::default()
         }
     }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    fn forms_of(text: &str) -> Forms {
+        Forms::of(ip(text), || None)
     }
 
     #[test]
@@ -214,7 +252,7 @@ mod tests {
         ];
         for (denial, first, last) in denied {
             for address in [first, last] {
-                let verdict = policy(&[], &[]).judge_address(ip(address), &[]);
+                let verdict = policy(&[], &[]).judge_address(forms_of(address), &[]);
                 assert_eq!(verdict, Err(denial), "{address}");
             }
         }
@@ -233,7 +271,7 @@ mod tests {
             "2001:db8::1",
         ] {
             assert_eq!(
-                policy(&[], &[]).judge_address(ip(address), &[]),
+                policy(&[], &[]).judge_address(forms_of(address), &[]),
                 Ok(()),
                 "{address}"
             );
@@ -267,34 +305,50 @@ mod tests {
             ("192.0.2.9", Denial::Own),
         ] {
             for form in forms(v4) {
-                let verdict = policy(&[], &[]).judge_address(ip(&form), &own);
+                let verdict = policy(&[], &[]).judge_address(forms_of(&form), &own);
                 assert_eq!(verdict, Err(denial), "{form}");
             }
         }
         for form in forms("192.0.2.1") {
             assert_eq!(
-                policy(&[], &[]).judge_address(ip(&form), &own),
+                policy(&[], &[]).judge_address(forms_of(&form), &own),
                 Ok(()),
                 "{form}"
             );
         }
     }
 
+    /// A translator of the gateway's own network is a way too.
+    #[test]
+    fn the_configured_prefix_carries_v4_addresses() {
+        let Ok(Source::Fixed(prefix)) = "2001:db8:122::/48".parse() else {
+            panic!("a prefix");
+        };
+        let judge = |text: &str| {
+            let forms = Forms::of(ip(text), || Some(prefix));
+            policy(&[], &[]).judge_address(forms, &[])
+        };
+        // 169.254.169.254 (RFC 6052 §2.2)
+        assert_eq!(judge("2001:db8:122:a9fe:a9:fe00::"), Err(Denial::Metadata));
+        assert_eq!(judge("2001:db8:122:c000:2:2100::"), Ok(()));
+        assert_eq!(judge("64:ff9b::7f00:1"), Err(Denial::Loopback));
+    }
+
     #[test]
     fn the_gateways_own_addresses_are_denied_unless_allowed() {
         let own = [ip("192.0.2.9"), ip("2001:db8::9")];
         for address in ["192.0.2.9", "2001:db8::9"] {
-            let verdict = policy(&[], &[]).judge_address(ip(address), &own);
+            let verdict = policy(&[], &[]).judge_address(forms_of(address), &own);
             assert_eq!(verdict, Err(Denial::Own));
             let allowed = policy(&[], &["192.0.2.9/32", "2001:db8::/32"]);
-            assert_eq!(allowed.judge_address(ip(address), &own), Ok(()));
+            assert_eq!(allowed.judge_address(forms_of(address), &own), Ok(()));
         }
     }
 
     #[test]
     fn what_is_allowed_is_allowed_as_it_is_written_and_no_further() {
         let policy = policy(&[], &["127.0.0.0/8"]);
-        let judge = |address: &str| policy.judge_address(ip(address), &[]);
+        let judge = |address: &str| policy.judge_address(forms_of(address), &[]);
         assert_eq!(judge("127.0.0.1"), Ok(()));
         assert_eq!(judge("::ffff:127.0.0.1"), Ok(()), "v4-mapped is v4");
         assert_eq!(judge("64:ff9b::127.0.0.1"), Err(Denial::Loopback));

@@ -8,42 +8,70 @@ use socks_wire::{Address, Cmd, Destination, Rep, ServerRequest, Version};
 use tracing::field;
 
 use crate::error::ServeError;
+use crate::figures::Figures;
 use crate::policy::Denial;
 use crate::serve::Served;
+use crate::watched::{Octets, Watched};
 
-/// What the line will say, filled in as it becomes known.
+/// What the line will say, filled in as it becomes known, and passed on to those who count and watch meanwhile.
 #[derive(Debug)]
-pub(crate) struct Record {
-    client: SocketAddr,
+pub(crate) struct Record<'a> {
+    figures: &'a Figures,
+    watched: &'a Watched,
+    pub(crate) client: SocketAddr,
     start: Instant,
     pub(crate) user: Option<String>,
     address: Option<SocketAddr>,
     pub(crate) rep: Option<Rep>,
+    /// The rule that has allowed it, or not.
+    pub(crate) rule: Option<String>,
+    /// The upstream that has answered.
+    pub(crate) via: Option<String>,
     request: Option<(Version, Cmd, Destination)>,
+    handshake: Duration,
     dialled: Option<Duration>,
 }
 
-impl Record {
-    pub(crate) fn new(client: SocketAddr) -> Self {
+impl<'a> Record<'a> {
+    pub(crate) fn new(client: SocketAddr, figures: &'a Figures, watched: &'a Watched) -> Self {
         Self {
+            figures,
+            watched,
             client,
             start: Instant::now(),
             user: None,
             address: None,
             rep: None,
+            rule: None,
+            via: None,
             request: None,
+            handshake: Duration::ZERO,
             dialled: None,
         }
     }
 
     pub(crate) fn requested(&mut self, request: &ServerRequest) {
         self.request = Some((request.version, request.cmd, request.destination));
+        self.handshake = self.start.elapsed();
+        self.figures.handshake.observe(self.handshake);
+        self.watched
+            .requested(self.client, self.user.as_deref(), request.destination);
     }
 
     /// The destination's connection stands.
     pub(crate) fn dialled(&mut self, peer: SocketAddr) {
         self.address = Some(peer);
-        self.dialled = Some(self.start.elapsed());
+        let dialled = self.start.elapsed();
+        self.dialled = Some(dialled);
+        self.figures
+            .dial
+            .observe(dialled.saturating_sub(self.handshake));
+        self.watched.dialled(peer);
+    }
+
+    /// Where the relay counts.
+    pub(crate) fn octets(&self) -> &'a Octets {
+        &self.watched.octets
     }
 
     pub(crate) fn log(&self, outcome: &Result<Served, ServeError>) {
@@ -75,6 +103,8 @@ impl Record {
                     destination = self.request.as_ref().map(|(_, _, to)| field::display(to)),
                     address = address.map(field::display),
                     family = address.map(|it| field::display(family(it))),
+                    rule = self.rule.as_deref().map(field::display),
+                    via = self.via.as_deref().map(field::display),
                     rep = self.rep.map(|rep| field::display(format!("{:02x}", rep.0))),
                     to_destination = carried.map(|it| it.to_destination),
                     to_client = carried.map(|it| it.to_client),

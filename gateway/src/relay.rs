@@ -20,9 +20,11 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 
 use crate::direction::{Broke, Direction};
+use crate::pace::Meter;
 use crate::pipes::Pools;
 use crate::sys;
 use crate::wait::poll_until;
+use crate::watched::{Moved, Octets};
 
 /// After this long without an octet a direction's buffer or pipe goes back.
 const QUIET: Duration = Duration::from_millis(200);
@@ -59,20 +61,37 @@ pub(crate) enum End {
     Broken(Side, Errno),
     /// No octet either way for the idle limit.
     Idle,
+    /// It has lasted as long as one may.
+    Total,
 }
 
+impl End {
+    /// One word for the log.
+    pub(crate) fn word(self) -> &'static str {
+        const RESET: [Errno; 2] = [Errno::CONNRESET, Errno::PIPE];
+        match self {
+            Self::Orderly => "orderly",
+            Self::Idle => "idle-limit",
+            Self::Total => "total-limit",
+            Self::Broken(Side::Client, errno) if RESET.contains(&errno) => "client-reset",
+            Self::Broken(Side::Client, Errno::TIMEDOUT) => "client-timed-out",
+            Self::Broken(Side::Client, _) => "client-errno",
+            Self::Broken(Side::Destination, errno) if RESET.contains(&errno) => "destination-reset",
+            Self::Broken(Side::Destination, Errno::TIMEDOUT) => "destination-timed-out",
+            Self::Broken(Side::Destination, _) => "destination-errno",
+        }
+    }
+}
+
+/// The word, with the number of an errno that has no word.
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (side, errno) = match *self {
-            Self::Orderly => return f.write_str("orderly"),
-            Self::Idle => return f.write_str("idle-limit"),
-            Self::Broken(Side::Client, errno) => ("client", errno),
-            Self::Broken(Side::Destination, errno) => ("destination", errno),
-        };
-        match errno {
-            Errno::CONNRESET | Errno::PIPE => write!(f, "{side}-reset"),
-            Errno::TIMEDOUT => write!(f, "{side}-timed-out"),
-            other => write!(f, "{side}-errno-{}", other.raw_os_error()),
+        f.write_str(self.word())?;
+        match self {
+            Self::Broken(_, errno) if self.word().ends_with("errno") => {
+                write!(f, "-{}", errno.raw_os_error())
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -85,6 +104,14 @@ pub(crate) struct Carried {
     pub(crate) end: End,
 }
 
+/// What ends a relay before its streams do, and what slows it down.
+#[derive(Default)]
+pub(crate) struct Terms<'a> {
+    pub(crate) idle: Option<Duration>,
+    pub(crate) total: Option<Duration>,
+    pub(crate) meter: Meter<'a>,
+}
+
 /// Relays until both directions have ended. `early` came from the client behind its request; it is
 /// never more than a buffer holds, since the handshake reads less than that at a time.
 pub(crate) fn relay(
@@ -92,12 +119,15 @@ pub(crate) fn relay(
     destination: BorrowedFd<'_>,
     early: &[u8],
     pools: &Pools,
-    idle_limit: Option<Duration>,
+    terms: Terms<'_>,
+    octets: &Octets,
 ) -> Carried {
     let now = Instant::now();
     let mut relay = Relay {
         to_destination: Direction::new(client, destination, pools, now),
         to_client: Direction::new(destination, client, pools, now),
+        meter: terms.meter,
+        octets,
         broken: None,
         is_kept_alive: false,
     };
@@ -105,7 +135,8 @@ pub(crate) fn relay(
         relay.to_destination.preload(early);
         relay.pump(Side::Client, now);
     }
-    let end = relay.run(idle_limit);
+    let total_at = terms.total.and_then(|limit| now.checked_add(limit));
+    let end = relay.run(terms.idle, total_at);
     Carried {
         to_destination: relay.to_destination.octets(),
         to_client: relay.to_client.octets(),
@@ -116,13 +147,15 @@ pub(crate) fn relay(
 struct Relay<'a> {
     to_destination: Direction<'a>,
     to_client: Direction<'a>,
+    meter: Meter<'a>,
+    octets: &'a Octets,
     /// The first break, and the moment at which whatever is still to be flushed is given up.
     broken: Option<(Side, Errno, Instant)>,
     is_kept_alive: bool,
 }
 
 impl<'a> Relay<'a> {
-    fn run(&mut self, idle_limit: Option<Duration>) -> End {
+    fn run(&mut self, idle_limit: Option<Duration>, total_at: Option<Instant>) -> End {
         while !(self.to_destination.is_over() && self.to_client.is_over()) {
             let now = Instant::now();
             if let Some((side, errno, flushed_by)) = self.broken
@@ -131,9 +164,17 @@ impl<'a> Relay<'a> {
                 return End::Broken(side, errno);
             }
             let last = self.to_destination.last().max(self.to_client.last());
-            let idle_at = idle_limit.and_then(|limit| last.checked_add(limit));
+            if total_at.is_some_and(|at| now >= at) {
+                return End::Total;
+            }
+            let ready_at = self.meter.ready_at();
+            let idle_since = ready_at.map_or(last, |at| at.max(last));
+            let idle_at = idle_limit.and_then(|limit| idle_since.checked_add(limit));
             if idle_at.is_some_and(|at| now >= at) {
                 return End::Idle;
+            }
+            if total_at.is_some_and(|at| now >= at) {
+                return End::Total;
             }
             self.to_destination.release_if_quiet(now, QUIET);
             self.to_client.release_if_quiet(now, QUIET);
@@ -143,7 +184,11 @@ impl<'a> Relay<'a> {
                 self.keep_alive();
             }
             let flushed_by = self.broken.map(|(_, _, at)| at);
-            self.turn([idle_at, quiet_at, flushed_by].into_iter().flatten().min());
+            let ready_at = ready_at.filter(|at| now < *at);
+            self.to_destination.pause(ready_at.is_some());
+            self.to_client.pause(ready_at.is_some());
+            let wake_at = [idle_at, total_at, quiet_at, flushed_by, ready_at];
+            self.turn(wake_at.into_iter().flatten().min());
         }
         match self.broken {
             None => End::Orderly,
@@ -187,10 +232,18 @@ impl<'a> Relay<'a> {
 
     /// Moves what `from` has sent.
     fn pump(&mut self, from: Side, now: Instant) {
-        let pumped = match from {
-            Side::Client => self.to_destination.pump(now),
-            Side::Destination => self.to_client.pump(now),
+        let direction = match from {
+            Side::Client => &mut self.to_destination,
+            Side::Destination => &mut self.to_client,
         };
+        let before = direction.octets();
+        let pumped = direction.pump(now, self.meter.turn_octets());
+        let moved = direction.octets().saturating_sub(before);
+        self.meter.charge(moved, now);
+        self.octets.set(Moved {
+            to_destination: self.to_destination.octets(),
+            to_client: self.to_client.octets(),
+        });
         match pumped {
             Ok(()) => {}
             Err(Broke::Source(errno)) => self.break_off(from, errno, now),
@@ -291,7 +344,14 @@ mod tests {
             let pools = Arc::clone(&pools);
             move || {
                 let (client, destination) = (client_inside.as_fd(), destination_inside.as_fd());
-                relay(client, destination, b"early", &pools, None)
+                relay(
+                    client,
+                    destination,
+                    b"early",
+                    &pools,
+                    Terms::default(),
+                    &Octets::default(),
+                )
             }
         });
         let mut early = [0; 5];
@@ -331,6 +391,7 @@ mod tests {
         for (end, text) in [
             (End::Orderly, "orderly"),
             (End::Idle, "idle-limit"),
+            (End::Total, "total-limit"),
             (End::Broken(Side::Client, Errno::CONNRESET), "client-reset"),
             (
                 End::Broken(Side::Destination, Errno::PIPE),

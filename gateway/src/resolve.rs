@@ -9,12 +9,21 @@ use std::ffi::CString;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
 use socks_wire::Fqdn;
 
 use crate::sys::{self, Eai};
 
 /// Attempts that one relay may start: a name with hundreds of addresses must not eat descriptors.
 const MOST_ADDRESSES: usize = 16;
+
+/// The family that a rule prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
 
 /// Why a name has no address, or an address no name.
 #[derive(Debug, thiserror::Error)]
@@ -94,25 +103,29 @@ impl From<Eai> for ResolveError {
 const EAI_ADDRFAMILY: libc::c_int = -9;
 
 /// RFC 8305 §4: the resolver's order (RFC 6724) with the families taking turns, the first one
-/// beginning, so that a family without a working path costs one attempt's delay and not all of them.
-pub(crate) fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let is_v6_first = addresses.first().is_some_and(SocketAddr::is_ipv6);
-    let of = |v6: bool| {
-        addresses
-            .iter()
-            .copied()
-            .filter(move |address| address.is_ipv6() == v6)
+/// or the preferred one beginning, so that a family without a working path costs one attempt's delay and not all of them.
+pub(crate) fn interleave<T: Copy>(
+    items: &[T],
+    prefer: Option<Family>,
+    address_of: impl Fn(&T) -> SocketAddr,
+) -> Vec<T> {
+    let is_v6 = |item: &T| address_of(item).is_ipv6();
+    let is_v6_first = match prefer {
+        Some(family) => family == Family::V6,
+        None => items.first().is_some_and(is_v6),
     };
+    let of = |v6: bool| items.iter().copied().filter(move |item| is_v6(item) == v6);
     let (mut first, mut second) = (of(is_v6_first), of(!is_v6_first));
-    let mut ordered = Vec::with_capacity(addresses.len());
+    let mut ordered: Vec<T> = Vec::with_capacity(items.len());
     loop {
         let turn = [first.next(), second.next()];
-        if turn == [None, None] {
+        if turn.iter().all(Option::is_none) {
             break;
         }
-        for address in turn.into_iter().flatten() {
-            if !ordered.contains(&address) {
-                ordered.push(address);
+        for item in turn.into_iter().flatten() {
+            let is_known = |known: &T| address_of(known) == address_of(&item);
+            if !ordered.iter().any(is_known) {
+                ordered.push(item);
             }
         }
     }
@@ -166,7 +179,7 @@ mod tests {
         ];
         for (resolved, tried) in cases {
             assert_eq!(
-                interleave(&addresses(resolved)),
+                interleave(&addresses(resolved), None, |it| *it),
                 addresses(tried),
                 "{resolved:?}"
             );
@@ -174,11 +187,24 @@ mod tests {
     }
 
     #[test]
+    fn the_preferred_family_begins_if_it_is_there() {
+        let both = addresses(&["[2001:db8::1]:80", "[2001:db8::2]:80", "192.0.2.1:80"]);
+        let preferring = |list: &[SocketAddr], family| interleave(list, Some(family), |it| *it);
+        let v4_first = ["192.0.2.1:80", "[2001:db8::1]:80", "[2001:db8::2]:80"];
+        assert_eq!(preferring(&both, Family::V4), addresses(&v4_first));
+        assert_eq!(
+            preferring(&both, Family::V6),
+            interleave(&both, None, |it| *it)
+        );
+        assert_eq!(preferring(&both[..2], Family::V4), both[..2]);
+    }
+
+    #[test]
     fn a_name_with_hundreds_of_addresses_is_tried_at_some_of_them() {
         let many: Vec<SocketAddr> = (1..=255)
             .map(|n| SocketAddr::from(([192, 0, 2, n], 80)))
             .collect();
-        assert_eq!(interleave(&many).len(), MOST_ADDRESSES);
+        assert_eq!(interleave(&many, None, |it| *it).len(), MOST_ADDRESSES);
     }
 
     #[test]

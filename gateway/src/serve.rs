@@ -1,20 +1,28 @@
 //! One client's story: handshake → policy → name → dial → reply → relay, and its line in the log.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
-use socks_wire::{Address, Bound, Cmd, Destination, Rep, ServerRequest, Version};
+use socks_wire::{Address, Bound, Cmd, Credentials, Destination, Rep, ServerRequest, Version};
 
 use crate::Shared;
-use crate::dial::{Dialled, dial};
+use crate::config::Config;
+use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
-use crate::handshake::{hang_up, negotiate, reply};
-use crate::lookup::{address_of, allowed_addresses, name_at};
+use crate::handshake::{Check, hang_up, negotiate, reply};
+use crate::lookup::{Candidate, Route, name_at, name_in, route};
+use crate::pace::{Bucket, Meter};
+use crate::policy::Forms;
+use crate::proxy::read_source;
 use crate::record::Record;
-use crate::relay::{Carried, End, relay};
-use crate::resolve::interleave;
+use crate::relay::{Carried, End, Terms, relay};
+use crate::resolve::ResolveError;
+use crate::rules::{Asked, Rule};
+use crate::shares::{Holder, Seat};
+use crate::upstream::{Errand, go_via};
+use crate::watched::Watched;
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -27,14 +35,40 @@ pub(crate) enum Served {
 
 /// Serves a client to its end. Its socket is O_NONBLOCK and lingers for zero seconds, so that it is
 /// reset whatever becomes of this process, unless this function finds an orderly end to it.
-pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
-    let mut record = Record::new(peer);
-    let outcome = if shared.config.policy.allows_client(peer.ip()) {
-        story(shared, client, &mut record)
-    } else {
-        // Without a word: a stranger could otherwise hold a thread for the handshake's time.
-        Err(ServeError::Client)
-    };
+///
+/// `seat` is the peer's, if one could be taken before.
+pub(crate) fn serve(
+    shared: &Shared,
+    client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    seat: Option<Seat>,
+    listener: SocketAddr,
+    watched: &Watched,
+) {
+    let mut record = Record::new(peer, &shared.figures, watched);
+    let config = shared.config.get();
+    let deadline = within(config.handshake_timeout);
+    let outcome = source(&config, client, peer, deadline).and_then(|source| {
+        record.client = source;
+        if !config.policy.allows_client(source.ip()) {
+            // Without a word: a stranger could otherwise hold a thread for the handshake's time.
+            return Err(ServeError::Client);
+        }
+        let seat = match seat.filter(|_| source == peer) {
+            Some(seat) => seat,
+            None => seat_of(shared, &config, source.ip())?,
+        };
+        story(
+            shared,
+            &config,
+            client,
+            listener,
+            deadline,
+            &seat,
+            &mut record,
+        )
+    });
+    shared.figures.note(&outcome);
     record.log(&outcome);
     let is_told = match outcome {
         Ok(Served::Relayed(_)) => false,
@@ -42,23 +76,99 @@ pub(crate) fn serve(shared: &Shared, client: BorrowedFd<'_>, peer: SocketAddr) {
         Err(error) => error.is_told(),
     };
     if is_told {
+        watched.told();
         hang_up(client);
     }
 }
 
+/// A client's place among its own relays, before a thread stays with it for as long as it likes. `None` for a balancer, which
+/// speaks for somebody who is not known yet.
+pub(crate) fn seat(shared: &Shared, peer: SocketAddr) -> Result<Option<Seat>, ServeError> {
+    let config = shared.config.get();
+    if config.policy.is_balancer(peer.ip()) {
+        return Ok(None);
+    }
+    seat_of(shared, &config, peer.ip()).map(Some)
+}
+
+fn seat_of(shared: &Shared, config: &Config, client: IpAddr) -> Result<Seat, ServeError> {
+    let quotas = &config.quotas;
+    let holder = Holder::Client(quotas.client(client));
+    let seat = shared.shares.take(holder, quotas.relays_per_client);
+    seat.ok_or(ServeError::ClientRelays)
+}
+
+/// A client that is reset without being served has its line in the log and its place in the figures as well.
+pub(crate) fn refuse(shared: &Shared, peer: SocketAddr, error: ServeError) {
+    shared.relays.turn_away();
+    let watched = Watched::new(peer);
+    let outcome = Err(error);
+    shared.figures.note(&outcome);
+    Record::new(peer, &shared.figures, &watched).log(&outcome);
+}
+
+/// Whose connection it is: the peer's, or that of the client for which a load balancer speaks.
+fn source(
+    config: &Config,
+    client: BorrowedFd<'_>,
+    peer: SocketAddr,
+    deadline: Instant,
+) -> Result<SocketAddr, ServeError> {
+    if !config.policy.is_balancer(peer.ip()) {
+        return Ok(peer);
+    }
+    let source = read_source(client, deadline)?.unwrap_or(peer);
+    Ok(SocketAddr::new(source.ip().to_canonical(), source.port()))
+}
+
 fn story(
     shared: &Shared,
+    config: &Config,
     client: BorrowedFd<'_>,
-    record: &mut Record,
+    listener: SocketAddr,
+    deadline: Instant,
+    seat: &Seat,
+    record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
-    let config = &shared.config;
-    let deadline = within(config.handshake_timeout);
-    let negotiated = negotiate(client, &config.users, deadline, &mut record.user)?;
+    let quotas = &config.quotas;
+    let from = quotas.client(record.client.ip());
+    let check = |credentials: &Credentials<'_>| {
+        let (users, patience) = (&config.users, quotas.patience());
+        shared
+            .logins
+            .check(users, credentials, from, patience, deadline)
+    };
+    let check: Option<&Check<'_>> = (!config.users.is_empty()).then_some(&check);
+    let negotiated = negotiate(client, check, deadline, &mut record.user)?;
     let request = negotiated.request;
     record.requested(&request);
 
-    let found = find(shared, client, &request, record).inspect_err(|error| {
+    let user = record.user.clone();
+    let destination = &request.destination;
+    let asked = Asked {
+        client: record.client.ip(),
+        listener,
+        user: user.as_deref(),
+        cmd: request.cmd,
+        name: name_in(destination),
+        port: destination.port,
+        hops: negotiated.hops,
+    };
+    let user_seat = user.clone().map(|user| {
+        shared
+            .shares
+            .take(Holder::User(user), quotas.relays_per_user)
+            .ok_or(ServeError::UserRelays)
+    });
+    let found = user_seat.transpose().and_then(|user_seat| {
+        let found = find(shared, config, client, &asked, &request, record)?;
+        Ok((user_seat, found))
+    });
+    let (user_seat, found) = found.inspect_err(|error| {
         record.rep = error.rep();
+        if let ServeError::Rule(by, _) = error {
+            record.rule.clone_from(&by.0);
+        }
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
             let soon = within(Duration::from_secs(1));
@@ -68,7 +178,7 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled) => {
+        Found::Connection(dialled, _) => {
             // From the reply on, a gateway that is killed must not look like the end of a stream.
             let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
             Bound {
@@ -88,7 +198,7 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
-    let Found::Connection(dialled) = found else {
+    let Found::Connection(dialled, rule) = found else {
         return Ok(Served::Answered);
     };
 
@@ -98,7 +208,18 @@ fn story(
         destination,
         &negotiated.early,
         &shared.pools,
-        config.idle_timeout,
+        Terms {
+            idle: config.idle_timeout,
+            total: [rule.and_then(Rule::total), quotas.total]
+                .into_iter()
+                .flatten()
+                .min(),
+            meter: Meter::new([
+                metered(Some(seat), quotas.bandwidth_per_client),
+                metered(user_seat.as_ref(), quotas.bandwidth_per_user),
+            ]),
+        },
+        record.octets(),
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
@@ -108,53 +229,96 @@ fn story(
     Ok(Served::Relayed(carried))
 }
 
+fn metered(seat: Option<&Seat>, rate: Option<u64>) -> Option<(&Bucket, u64)> {
+    Some((seat?.bucket(), rate?))
+}
+
 /// What a request leads to.
-enum Found {
-    /// CONNECT's.
-    Connection(Dialled),
+enum Found<'r> {
+    /// CONNECT's, by this rule.
+    Connection(Dialled, Option<&'r Rule>),
     /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
     Answer(Address),
 }
 
-fn find(
+fn find<'r>(
     shared: &Shared,
+    config: &'r Config,
     client: BorrowedFd<'_>,
+    asked: &Asked<'_>,
     request: &ServerRequest,
-    record: &mut Record,
-) -> Result<Found, ServeError> {
+    record: &mut Record<'_>,
+) -> Result<Found<'r>, ServeError> {
     let destination = &request.destination;
-    match (request.cmd, request.version) {
-        (Cmd::CONNECT, _) => connect(shared, client, destination, record).map(Found::Connection),
-        // A reply of SOCKS4 has no room for a v6 address, or a name.
-        (Cmd::RESOLVE, Version::V5) => {
-            let ip = address_of(shared, destination)?;
-            Ok(Found::Answer(Address::Ip(ip)))
-        }
+    let cmd = match (request.cmd, request.version) {
         (Cmd::RESOLVE_PTR, Version::V5) => {
-            let name = name_at(shared, destination)?;
-            Ok(Found::Answer(Address::Fqdn(name)))
+            let name = name_at(shared, config, asked, destination)?;
+            return Ok(Found::Answer(Address::Fqdn(name)));
         }
-        (cmd, _) => Err(ServeError::Command(cmd)),
+        // A reply of SOCKS4 has no room for a v6 address, or a name.
+        (cmd @ Cmd::CONNECT, _) | (cmd @ Cmd::RESOLVE, Version::V5) => cmd,
+        (cmd, _) => return Err(ServeError::Command(cmd)),
+    };
+    let (dialled, rule) = match route(shared, config, asked, destination) {
+        Err(ServeError::Resolve(ResolveError::NoAddress)) if cmd == Cmd::RESOLVE => {
+            return Err(ServeError::NoAddress);
+        }
+        Err(error) => return Err(error),
+        Ok(Route::Via(rule, judged)) => {
+            let destination = judged.map_or(*destination, Destination::from);
+            record.rule = Some(rule.label());
+            let errand = Errand {
+                cmd,
+                destination: &destination,
+                hops: asked.hops,
+                outgoing: rule.outgoing(),
+                prefer: rule.prefer(),
+                client,
+                deadline: within(config.dial_timeout),
+            };
+            let (dialled, upstream) =
+                go_via(shared, config, &config.rules.upstreams(rule), &errand)?;
+            record.via = Some(upstream.name.clone());
+            (dialled, Some(rule))
+        }
+        Ok(Route::Direct(candidates)) if cmd == Cmd::RESOLVE => {
+            // What a CONNECT would try first.
+            let first = candidates.first().ok_or(ServeError::NoAddress)?;
+            record.rule = first.rule.map(Rule::label);
+            return Ok(Found::Answer(Address::Ip(first.address.ip())));
+        }
+        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+    };
+    if cmd == Cmd::RESOLVE {
+        return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
     }
+    record.dialled(dialled.peer);
+    Ok(Found::Connection(dialled, rule))
 }
 
-/// A connection to what the client asked for, if the policy has nothing against it.
-fn connect(
-    shared: &Shared,
+/// A connection to the first of these that answers.
+fn connect<'r>(
+    config: &Config,
     client: BorrowedFd<'_>,
-    destination: &Destination,
-    record: &mut Record,
-) -> Result<Dialled, ServeError> {
-    let config = &shared.config;
-    let addresses = allowed_addresses(shared, destination)?;
-    let dialled = dial(&interleave(&addresses), client, within(config.dial_timeout))?;
-    record.dialled(dialled.peer);
+    candidates: &[Candidate<'r>],
+    record: &mut Record<'_>,
+) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
+    let targets: Vec<_> = candidates
+        .iter()
+        .map(|it| Target {
+            address: it.address,
+            outgoing: it.rule.map(Rule::outgoing).unwrap_or_default(),
+        })
+        .collect();
+    let deadline = within(config.dial_timeout);
+    let dialled = dial(&targets, &config.nat64, client, deadline)?;
+    let chosen = candidates.iter().find(|it| it.address == dialled.target);
+    let rule = chosen.and_then(|it| it.rule);
+    record.rule = rule.map(Rule::label);
     // Whatever the interfaces say, an address that answers from itself is this host.
-    match config
-        .policy
-        .judge_address(dialled.peer.ip(), &[dialled.local.ip()])
-    {
-        Ok(()) => Ok(dialled),
+    let forms = Forms::of(dialled.target.ip(), || config.nat64.prefix());
+    match config.policy.judge_address(forms, &[dialled.local.ip()]) {
+        Ok(()) => Ok((dialled, rule)),
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }

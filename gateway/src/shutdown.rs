@@ -1,11 +1,12 @@
-//! How a running gateway is told to stop: signal → stop accepting → drain.
+//! How a running gateway is told to stop: signal → stop accepting → drain; to read its configuration again; and to let a
+//! new one take over.
 //! What there is to be drained, and for how long, the gateway knows.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 /// What a gateway's main thread waits for.
@@ -13,6 +14,14 @@ use signal_hook::iterator::Signals;
 pub(crate) enum Event {
     /// A listener is left without a thread, and none can be had at the moment.
     ShortOfThreads,
+    /// Read the configuration again.
+    Reload,
+    /// Start a successor.
+    Upgrade,
+    /// A successor of this process id serves: leave the clients to it.
+    Replaced(u32),
+    /// There is no successor.
+    NotReplaced,
     /// Stop accepting, let the relays end.
     Drain,
     /// End the relays.
@@ -51,22 +60,27 @@ impl Shutdown {
         self.0.tell(Event::Cut);
     }
 
-    /// From now on the first SIGTERM or SIGINT of this process drains, the second cuts.
+    /// From now on the first SIGTERM or SIGINT of this process drains, the second cuts, SIGHUP reloads,
+    /// and SIGUSR2 starts a successor.
     ///
     /// # Errors
     /// If a handler cannot be installed or the thread that waits for signals cannot be started.
     pub fn on_signals(&self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let shutdown = self.clone();
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2])?;
+        let events = self.0.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
-                let mut signals = signals.forever();
-                if signals.next().is_some() {
-                    shutdown.drain();
-                }
-                for _signal in signals {
-                    shutdown.cut();
+                let mut end = Event::Drain;
+                for signal in &mut signals {
+                    match signal {
+                        SIGHUP => events.tell(Event::Reload),
+                        SIGUSR2 => events.tell(Event::Upgrade),
+                        _ => {
+                            events.tell(end);
+                            end = Event::Cut;
+                        }
+                    }
                 }
             })?;
         Ok(())

@@ -5,6 +5,8 @@
     reason = "lists of the resolver and of the interfaces are C structures, and pthread_create is C"
 )]
 
+pub(crate) mod process;
+
 use std::ffi::{CStr, CString, c_void};
 use std::io;
 use std::mem::MaybeUninit;
@@ -59,6 +61,14 @@ pub(crate) fn addresses_of(name: &CStr) -> Result<Vec<SocketAddr>, Eai> {
     Ok(addresses)
 }
 
+/// mallopt(3): one arena, in place of one for each processor and thread, which keeps so much when it gives memory back.
+pub(crate) fn share_one_heap(kept_octets: c_int) {
+    for (option, value) in [(libc::M_ARENA_MAX, 1), (libc::M_TOP_PAD, kept_octets)] {
+        // SAFETY: takes numbers, and may be called at any time. A libc that does not know of one says so and goes on.
+        unsafe { libc::mallopt(option, value) };
+    }
+}
+
 /// The name of an address, by getnameinfo(3). Blocks for as long as resolv.conf allows.
 pub(crate) fn name_of(ip: IpAddr) -> Result<CString, Eai> {
     let address = rustix::net::SocketAddrAny::from(SocketAddr::new(ip, 0));
@@ -111,6 +121,26 @@ pub(crate) fn unsent(socket: BorrowedFd<'_>) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     Ok(u32::try_from(octets).unwrap_or(0))
+}
+
+/// bind(2) of this socket to an address leaves the port to connect(2), which then needs one that is free for its
+/// destination alone.
+pub(crate) fn choose_port_late(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: c_int = 1;
+    // SAFETY: the option's value is one int, of 4 octets. IPv6 sockets have it at this level too.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            4,
+        )
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Starts a thread that nobody joins. `run` must not panic: there is nowhere to unwind to.

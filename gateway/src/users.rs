@@ -1,26 +1,36 @@
 //! Who may authenticate: user names and passwords of RFC 1929, out of the operator's file.
-//! The comparison takes the same time whoever is asked about and however wrong the answer is.
+//! A password stands there as its Argon2id hash or as it is. Whether one is looked at, and when, is [`Logins`]' to say.
+//!
+//! [`Logins`]: crate::logins::Logins
 
+use std::collections::HashMap;
 use std::fmt;
 
 use socks_wire::Credentials;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::hash::{self, Hash};
 
 /// RFC 1929 §2: ULEN and PLEN are one octet, 1 to 255.
 const MOST_OCTETS: usize = 255;
 
 /// The users of a gateway; none means that no authentication is asked for.
 #[derive(Clone, Default)]
-pub struct Users(Vec<User>);
+pub struct Users {
+    by_name: HashMap<Vec<u8>, Password>,
+    /// The most expensive of their hashes: an unknown user costs as much as one.
+    decoy: Option<Hash>,
+}
 
 #[derive(Clone)]
-struct User {
-    name: Secret,
-    password: Secret,
+enum Password {
+    Plain(Secret),
+    Hashed(Hash),
 }
 
 /// Length and octets, padded: two of them compare in the same time whatever they hold.
-type Secret = [u8; MOST_OCTETS + 1];
+type Secret = Zeroizing<[u8; MOST_OCTETS + 1]>;
 
 /// What is wrong with a password file. No variant carries the line, which may hold a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +48,16 @@ pub enum UsersError {
     /// The same name stands on two lines.
     #[error("line {0}: this user is on an earlier line too")]
     Twice(usize),
+    /// It begins as a hash does and is none, or takes more than a gateway gives.
+    #[error("line {0}: not an $argon2id$ hash of at most 256 MiB, 16 passes and 16 lanes")]
+    Hash(usize),
+    /// Some other program's hash.
+    #[error("line {0}: a hash of another kind than $argon2id$; socks6-gateway passwd makes one")]
+    Foreign(usize),
 }
 
 impl Users {
-    /// Lines of `user:password`; empty lines and lines that begin with `#` are passed over. A
+    /// Lines of `user:password` or `user:$argon2id$…`; empty lines and lines that begin with `#` are passed over. A
     /// password may contain colons, a name not.
     ///
     /// # Errors
@@ -53,11 +69,8 @@ impl Users {
             if line.is_empty() || line.starts_with(b"#") {
                 continue;
             }
-            let colon = line.iter().position(|octet| *octet == b':');
-            let Some((name, rest)) = colon.and_then(|at| line.split_at_checked(at)) else {
-                return Err(UsersError::Line(number));
-            };
-            users.add(name, rest.get(1..).unwrap_or_default(), number)?;
+            let (name, password) = split(line).ok_or(UsersError::Line(number))?;
+            users.add(name, password, number)?;
         }
         if users.is_empty() {
             Err(UsersError::Empty)
@@ -66,7 +79,7 @@ impl Users {
         }
     }
 
-    /// One user, whose password is the first line of the file.
+    /// One user, whose password, or its hash, is the first line of the file.
     ///
     /// # Errors
     /// If name or password take no octet or more than 255.
@@ -83,31 +96,64 @@ impl Users {
     /// Whether there is nobody, so that nobody has to authenticate.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
-    /// Whether this user has this password.
-    #[must_use]
-    pub fn knows(&self, credentials: &Credentials<'_>) -> bool {
-        let (Some(name), Some(password)) =
-            (secret(credentials.user()), secret(credentials.password()))
-        else {
+    /// How many passwords are not hashed.
+    pub(crate) fn plain(&self) -> usize {
+        let passwords = self.by_name.values();
+        passwords
+            .filter(|it| matches!(it, Password::Plain(_)))
+            .count()
+    }
+
+    /// The hash to compute for this name, whether there is such a user or not. `None` if no password is hashed.
+    pub(crate) fn hash(&self, name: &[u8]) -> Option<&Hash> {
+        match self.by_name.get(name) {
+            Some(Password::Hashed(hash)) => Some(hash),
+            _ => self.decoy.as_ref(),
+        }
+    }
+
+    /// Whether there is such a user, with a hashed password.
+    pub(crate) fn has_hashed(&self, credentials: &Credentials<'_>) -> bool {
+        let password = self.by_name.get(credentials.user());
+        matches!(password, Some(Password::Hashed(_)))
+    }
+
+    /// Whether there is such a user, with this password, which is not hashed. Takes the same time whoever is asked about
+    /// and however wrong the password is.
+    pub(crate) fn has_plain(&self, credentials: &Credentials<'_>) -> bool {
+        let Some(asked) = secret(credentials.password()) else {
             return false;
         };
-        let known = self.0.iter().fold(Choice::from(0), |known, user| {
-            known | (user.name.ct_eq(&name) & user.password.ct_eq(&password))
-        });
-        known.into()
+        let nobodys = Secret::new([0; MOST_OCTETS + 1]);
+        let known = match self.by_name.get(credentials.user()) {
+            Some(Password::Plain(known)) => known,
+            _ => &nobodys, // of no octet, as none that is asked about is
+        };
+        known.ct_eq(&*asked).into()
     }
 
     fn add(&mut self, name: &[u8], password: &[u8], line: usize) -> Result<(), UsersError> {
-        let (Some(name), Some(password)) = (secret(name), secret(password)) else {
+        if !is_name(name) {
             return Err(UsersError::Length(line));
+        }
+        if hash::is_foreign(password) {
+            return Err(UsersError::Foreign(line));
+        }
+        let password = if hash::is_hash(password) {
+            let hash = Hash::parse(password).ok_or(UsersError::Hash(line))?;
+            if self.decoy.as_ref().is_none_or(|it| it.cost() < hash.cost()) {
+                self.decoy = Some(hash.clone());
+            }
+            Password::Hashed(hash)
+        } else {
+            Password::Plain(secret(password).ok_or(UsersError::Length(line))?)
         };
-        if self.0.iter().any(|user| user.name == name) {
+        if self.by_name.insert(name.to_vec(), password).is_some() {
             return Err(UsersError::Twice(line));
         }
-        self.0.push(User { name, password });
         Ok(())
     }
 }
@@ -115,13 +161,25 @@ impl Users {
 /// Says how many, never who or what.
 impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Users({})", self.0.len())
+        write!(f, "Users({})", self.by_name.len())
     }
+}
+
+/// Name and password of a line.
+pub(crate) fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|octet| *octet == b':')?;
+    let (name, rest) = line.split_at_checked(colon)?;
+    Some((name, rest.get(1..).unwrap_or_default()))
+}
+
+/// Whether it has the length of a user name, or of a password.
+pub(crate) fn is_name(octets: &[u8]) -> bool {
+    (1..=MOST_OCTETS).contains(&octets.len())
 }
 
 fn secret(octets: &[u8]) -> Option<Secret> {
     let len = u8::try_from(octets.len()).ok().filter(|len| *len > 0)?;
-    let mut padded = [0; MOST_OCTETS + 1];
+    let mut padded = Secret::new([0; MOST_OCTETS + 1]);
     for (room, octet) in padded.iter_mut().zip([len].iter().chain(octets)) {
         *room = *octet;
     }
@@ -133,7 +191,7 @@ mod tests {
     use super::*;
 
     fn knows(users: &Users, user: &[u8], password: &[u8]) -> bool {
-        users.knows(&Credentials::new(user, password).unwrap())
+        users.has_plain(&Credentials::new(user, password).unwrap())
     }
 
     #[test]
@@ -167,13 +225,19 @@ mod tests {
     #[test]
     fn wrong_files_are_told_by_line() {
         let long = [b"alice:".as_slice(), &[b'x'; 256]].concat();
-        let cases: [(&[u8], UsersError); 6] = [
+        let cases: [(&[u8], UsersError); 9] = [
             (b"", UsersError::Empty),
             (b"# nobody\n", UsersError::Empty),
             (b"alice:x\nbob", UsersError::Line(2)),
             (b"alice:", UsersError::Length(1)),
             (b"alice:x\nalice:y\n", UsersError::Twice(2)),
             (&long, UsersError::Length(1)),
+            (b"alice:$argon2id$v=19$m=9,t=1", UsersError::Hash(1)),
+            (b"alice:$2y$05$c4WoMPo3SXsafkva", UsersError::Foreign(1)),
+            (
+                b"alice:$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$aa",
+                UsersError::Foreign(1),
+            ),
         ];
         for (file, error) in cases {
             assert_eq!(Users::from_lines(file).unwrap_err(), error);
@@ -188,5 +252,17 @@ mod tests {
     fn nothing_secret_is_in_the_debug_text() {
         let users = Users::from_lines(b"alice:s3cret").unwrap();
         assert_eq!(format!("{users:?}"), "Users(1)");
+    }
+
+    #[test]
+    fn an_unknown_user_costs_the_most_expensive_hash() {
+        let cheap =
+            "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let file = format!("a:{cheap}\nb:{}\nc:plain", cheap.replace("m=64", "m=128"));
+        let users = Users::from_lines(file.as_bytes()).unwrap();
+        let cost = |name: &[u8]| users.hash(name).unwrap().cost();
+        assert_eq!([cost(b"a"), cost(b"b")], [64, 128]);
+        assert_eq!([cost(b"c"), cost(b"nobody")], [128, 128]);
+        assert_eq!(users.plain(), 1);
     }
 }

@@ -83,6 +83,7 @@ pub struct ClientHandshake<'a> {
     cmd: Cmd,
     destination: &'a Destination,
     credentials: Option<Credentials<'a>>,
+    hops: u8,
     progress: Progress,
 }
 
@@ -122,11 +123,25 @@ impl<'a> ClientHandshake<'a> {
             cmd,
             destination,
             credentials,
+            hops: 0,
             progress,
         };
         // With other arguments than those of then a message can be shorter than what was sent of it.
         handshake.sent(0);
         handshake
+    }
+
+    /// Tells the server, if it knows [`Method::hops`], that the request has come through so many gateways. To be called
+    /// before anything is sent.
+    #[must_use]
+    pub fn with_hops(self, hops: u8) -> Self {
+        Self { hops, ..self }
+    }
+
+    /// Whether all is said, and the server's reply to the request awaited or here.
+    #[must_use]
+    pub fn has_asked(&self) -> bool {
+        matches!(self.progress.phase, Phase::ReceiveReply | Phase::Done)
     }
 
     /// To be kept, after each call of [`sent`](Self::sent) or [`received`](Self::received), by a
@@ -196,7 +211,16 @@ impl<'a> ClientHandshake<'a> {
                 || (is_pipelined && self.progress.phase == Phase::SendGreeting)
         };
         if says(Phase::SendGreeting) {
-            let methods = self.offer();
+            let mut methods = [0; 3];
+            let offer = self.offer();
+            let hops = (self.hops > 0).then_some(Method::hops(self.hops).0);
+            let all = offer.iter().copied().chain(hops);
+            let len = methods
+                .iter_mut()
+                .zip(all)
+                .map(|(to, from)| *to = from)
+                .count();
+            let methods = methods.get(..len).unwrap_or_default();
             Greeting { methods }.write(writer);
         }
         if says(Phase::SendCredentials)

@@ -8,6 +8,9 @@ use crate::{Parsed, WireError, read::Reader, text::MOST_OCTETS, write::Writer};
 /// VER of SOCKS5.
 pub(crate) const VER: u8 = 0x05;
 
+/// The first of 16 private methods that count gateways.
+const HOPS: u8 = 0xE0;
+
 /// METHOD: a way to authenticate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Method(pub u8);
@@ -19,6 +22,25 @@ impl Method {
     pub const GSSAPI: Self = Self(0x01);
     /// RFC 1929.
     pub const USERNAME_PASSWORD: Self = Self(0x02);
+    /// Not a method either, and never chosen: what a gateway offers to the next one besides, so that a request can be known
+    /// to go in circles. RFC 1928 §3 has X'80' to X'FE' for private methods, and a server passes over those that it does not
+    /// know; one that knows this finds out how many gateways the request has come through, of which it can tell 15.
+    #[must_use]
+    pub const fn hops(count: u8) -> Self {
+        let most = 0x0F;
+        Self(HOPS | if count < most { count } else { most })
+    }
+
+    /// How many gateways [`Self::hops`] speaks of, if that is what it is.
+    #[must_use]
+    pub const fn as_hops(self) -> Option<u8> {
+        if self.0 & 0xF0 == HOPS {
+            Some(self.0 & 0x0F)
+        } else {
+            None
+        }
+    }
+
     /// Not a method: the server's word that it takes none of those offered.
     pub const NO_ACCEPTABLE_METHODS: Self = Self(0xFF);
 }
@@ -31,6 +53,7 @@ impl fmt::Display for Method {
             Self::USERNAME_PASSWORD => "username/password",
             Self::NO_ACCEPTABLE_METHODS => "no acceptable methods",
             Self(0x03..=0x7F) => "IANA assigned",
+            Self(0xE0..=0xEF) => "number of gateways",
             Self(0x80..=0xFE) => "private method",
         };
         write!(f, "{name} ({:02x})", self.0)

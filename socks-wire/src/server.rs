@@ -85,6 +85,8 @@ pub struct ServerHandshake {
     state: State,
     /// The client's message, or our answer to it.
     buf: [u8; BUF_OCTETS],
+    /// What the greeting said of the gateways before us.
+    hops: u8,
     /// Octets of `buf` in use; of a client's message, perhaps with some of what followed it.
     len: usize,
 }
@@ -147,8 +149,15 @@ impl ServerHandshake {
             methods,
             state: State::Receive(Due::First),
             buf: [0; BUF_OCTETS],
+            hops: 0,
             len: 0,
         }
+    }
+
+    /// Through how many gateways the client's request has come, as far as they say so: [`Method::hops`].
+    #[must_use]
+    pub fn hops(&self) -> u8 {
+        self.hops
     }
 
     /// What is wanted now. Changes nothing: asked twice, it says the same.
@@ -204,6 +213,9 @@ impl ServerHandshake {
         };
         let had = self.len;
         let taken = self.fill(octets);
+        if let Due::First = due {
+            self.hops = hops_in(self.octets());
+        }
         match self.judge(due) {
             Ok(Parsed::More(_)) => taken,
             Ok(Parsed::Whole {
@@ -230,6 +242,8 @@ impl ServerHandshake {
                 let error = HandshakeError::WrongPassword(Status::FAILURE.0);
                 (Status::FAILURE, Then::Fail(error))
             };
+            // No password stays behind in memory.
+            self.buf = core::hint::black_box([0; BUF_OCTETS]);
             self.follow(Verdict::Say(Answer::Status(status), then));
         }
     }
@@ -318,6 +332,14 @@ impl ServerHandshake {
             }
         };
     }
+}
+
+fn hops_in(greeting: &[u8]) -> u8 {
+    match Greeting::parse(greeting) {
+        Ok(Parsed::Whole { message, .. }) => message.methods().find_map(Method::as_hops),
+        Ok(Parsed::More(_)) | Err(_) => None,
+    }
+    .unwrap_or(0)
 }
 
 fn request_v5(octets: &[u8]) -> Result<Parsed<ServerRequest>, WireError> {

@@ -14,6 +14,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A gateway in this process, which ends with this value.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
+    /// Where it can be watched.
+    pub(crate) status: Option<SocketAddr>,
     pub(crate) shutdown: Shutdown,
     thread: Option<JoinHandle<Result<(), StartError>>>,
 }
@@ -34,6 +36,7 @@ impl Running {
         let gateway = Gateway::bind(Config::new(settings).unwrap()).unwrap();
         Self {
             address: gateway.local_addrs()[0],
+            status: gateway.status_addr(),
             shutdown: gateway.shutdown(),
             thread: Some(thread::spawn(move || gateway.run())),
         }
@@ -72,6 +75,15 @@ impl Drop for Running {
 /// A connection on which no read or write waits for ever.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     patient(TcpStream::connect(address).unwrap())
+}
+
+/// From another address of loopback, another client to the gateway.
+pub(crate) fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from: SocketAddr = from.parse().unwrap();
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    patient(socket.into())
 }
 
 pub(crate) fn patient(stream: TcpStream) -> TcpStream {

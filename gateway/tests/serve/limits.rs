@@ -4,10 +4,10 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::binary::{BINARY, Binary};
-use crate::harness::{PATIENCE, Running, connect, echo, nobody, read, read_reply, request, until};
+use crate::binary::{Binary, Folder};
+use crate::harness::{PATIENCE, Running, connect, echo, nobody, read_reply, request, until};
 
-fn has_reply(client: &mut TcpStream) -> bool {
+pub(crate) fn has_reply(client: &mut TcpStream) -> bool {
     client
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
@@ -38,80 +38,14 @@ fn above_the_cap_clients_wait_for_their_turn() {
     assert_eq!(read_reply(&mut third), 0x00);
 }
 
-/// accept(2): EMFILE. Clients wait, running relays go on, and so does the gateway afterwards.
-#[test]
-fn out_of_descriptors_accept_pauses_and_goes_on() {
-    let script = "ulimit -n 24 && exec \"$@\"";
-    let gateway = Binary::start_by(script, BINARY, &["--max-relays", "1000"]);
-    let to = echo();
-    let mut clients: Vec<TcpStream> = (0..24)
-        .map(|_| {
-            let mut client = connect(gateway.address());
-            client.write_all(&request(to)).unwrap();
-            client
-        })
-        .collect();
-    gateway.wait_for_log("out of descriptors");
-    let mut served = 0;
-    // Those that were accepted with the last descriptors are refused; others work, others wait.
-    for client in &mut clients {
-        if has_reply(client) && read_reply(client) == 0x00 {
-            client.write_all(b"hello").unwrap();
-            assert_eq!(read(client, 5), b"hello");
-            served += 1;
-        }
-    }
-    assert!(served > 0, "nobody was served");
-    assert_eq!(
-        gateway.log().matches("out of descriptors").count(),
-        1,
-        "{}",
-        gateway.log()
-    );
-    drop(clients);
-    // At first the last descriptor may go to the client itself, and none is left for the dial.
-    until("as before", || {
-        let mut late = connect(gateway.address());
-        late.write_all(&request(to)).unwrap();
-        read_reply(&mut late) == 0x00
-    });
-}
-
-/// pthread_create(3): EAGAIN, here by RLIMIT_NPROC, which does not bind root.
-#[test]
-fn out_of_threads_clients_wait_and_the_gateway_goes_on() {
-    if !rustix::process::getuid().is_root() {
-        return testkit::skipped("only root can become a user whose threads can be counted");
-    }
-    // A user without other processes, who must be able to reach the binary.
-    let user = 60_000 + std::process::id() % 5_000;
-    let copy = std::env::temp_dir().join(format!("socks6-gateway-{user}"));
-    std::fs::copy(BINARY, &copy).unwrap();
-    let become_user = format!("setpriv --reuid={user} --regid={user} --clear-groups");
-    let script = format!("exec prlimit --nproc=12 {become_user} \"$@\"");
-    let gateway = Binary::start_by(&script, copy.to_str().unwrap(), &[]);
-    std::fs::remove_file(&copy).unwrap();
-    let to = echo();
-    let clients: Vec<TcpStream> = (0..40)
-        .map(|_| {
-            let mut client = connect(gateway.address());
-            client.write_all(&request(to)).unwrap();
-            client
-        })
-        .collect();
-    gateway.wait_for_log("no thread for the next client");
-    drop(clients);
-    let mut late = connect(gateway.address());
-    late.write_all(&request(to)).unwrap();
-    assert_eq!(read_reply(&mut late), 0x00);
-    late.write_all(b"hello").unwrap();
-    assert_eq!(read(&mut late, 5), b"hello");
-}
-
 /// Descriptors and threads after a crowd of clients of every kind are what they were before.
 #[test]
 fn nothing_is_left_of_a_crowd() {
-    let gateway = Binary::start(&["--log", "warn"]);
+    // Nobody but root may look at the descriptors of a process that dumps no core.
+    let folder = Folder::new("crowd");
+    let text = "listen = [\"127.0.0.1:0\"]\n[process]\ncore-dumps = true\n";
+    let file = folder.write("gateway.toml", text);
+    let gateway = Binary::start(&["--log", "warn", "--config", &file]);
     let to = echo();
     let (before, threads) = (gateway.descriptors(), gateway.threads());
     for number in 0..300 {

@@ -8,13 +8,25 @@
     reason = "a test's helpers fail by panicking, like the tests themselves"
 )]
 
+mod balancers;
 mod binary;
+mod chaining;
+mod confined;
 mod dialling;
 mod early;
+mod exhausted;
 mod handshake;
 mod harness;
 mod limits;
+mod logging;
 mod lookup;
+mod managed;
+mod quotas;
 mod relaying;
+mod reloading;
+mod ruling;
 mod stopping;
 mod strangers;
+mod upgrading;
+mod users;
+mod watching;

@@ -76,8 +76,12 @@ pub(crate) fn keep(args: &KeepArgs) -> Result<ExitCode, LaunchError> {
         None => {
             end(&mut gateway);
             let log = fs::read_to_string(args.folder.join(LOG)).unwrap_or_default();
-            let first = log.lines().next().unwrap_or("it said nothing").to_owned();
-            Err(io::Error::other(first))
+            let last = log
+                .lines()
+                .next_back()
+                .unwrap_or("it said nothing")
+                .to_owned();
+            Err(io::Error::other(last))
         }
     });
     let words = match &started {
@@ -108,6 +112,9 @@ fn spawn(args: &KeepArgs) -> io::Result<Child> {
             "127.0.0.1:0",
             "--log",
             "warn",
+            // Whoever else is on this host would otherwise lock its programs out by failing on purpose.
+            "--failed-logins",
+            "0",
             "--password-file",
         ])
         .arg(args.folder.join(LOGINS))

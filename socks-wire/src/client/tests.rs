@@ -4,8 +4,8 @@
 use std::{vec, vec::Vec};
 
 use super::*;
-use crate::Bound;
 use crate::check::*;
+use crate::{Bound, ServerHandshake, ServerMethods, ServerStep};
 
 const ALICE: (&[u8], &[u8]) = (b"alice", b"secret");
 
@@ -497,4 +497,44 @@ fn alice() -> Option<Credentials<'static>> {
 
 fn bound(text: &str) -> Bound {
     text.parse::<SocketAddr>().unwrap().into()
+}
+
+/// RFC 1928 §3: a server picks from what is offered, and what it does not know it passes over.
+#[test]
+fn gateways_are_counted_by_a_method_that_no_server_may_choose() {
+    let destination = Destination::from(SocketAddr::from(([192, 0, 2, 1], 80)));
+    for (credentials, hops, greeting) in [
+        (None, 0, vec![0x05, 0x01, 0x00]),
+        (None, 1, vec![0x05, 0x02, 0x00, 0xE1]),
+        (alice(), 15, vec![0x05, 0x03, 0x00, 0x02, 0xEF]),
+        (alice(), 200, vec![0x05, 0x03, 0x00, 0x02, 0xEF]),
+    ] {
+        let mut handshake =
+            ClientHandshake::new(Cmd::CONNECT, &destination, credentials).with_hops(hops);
+        let mut scratch = [0; CLIENT_SCRATCH_OCTETS];
+        assert_eq!(handshake.step(&mut scratch), Step::Send(&greeting));
+        handshake.sent(greeting.len());
+        assert!(!handshake.has_asked());
+        let chosen = handshake.received(&[0x05, 0xE1]);
+        assert_eq!(
+            chosen,
+            Err(WireError::MethodNotOffered(Method(0xE1)).into())
+        );
+
+        let mut server = ServerHandshake::new(ServerMethods::NoAuthentication);
+        for octet in &greeting {
+            server.received(&[*octet]);
+        }
+        assert_eq!(server.hops(), hops.min(15));
+        assert_eq!(server.step(), ServerStep::Send(&[0x05, 0x00]));
+    }
+    for (method, count) in [
+        (0x00, None),
+        (0xDF, None),
+        (0xE0, Some(0)),
+        (0xEF, Some(15)),
+        (0xF0, None),
+    ] {
+        assert_eq!(Method(method).as_hops(), count);
+    }
 }
