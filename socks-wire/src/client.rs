@@ -211,17 +211,11 @@ impl<'a> ClientHandshake<'a> {
                 || (is_pipelined && self.progress.phase == Phase::SendGreeting)
         };
         if says(Phase::SendGreeting) {
-            let mut methods = [0; 3];
-            let offer = self.offer();
-            let hops = (self.hops > 0).then_some(Method::hops(self.hops).0);
-            let all = offer.iter().copied().chain(hops);
-            let len = methods
-                .iter_mut()
-                .zip(all)
-                .map(|(to, from)| *to = from)
-                .count();
-            let methods = methods.get(..len).unwrap_or_default();
-            Greeting { methods }.write(writer);
+            let methods = self.offer();
+            match self.hops {
+                0 => Greeting { methods }.write(writer),
+                hops => write_counted(methods, hops, writer),
+            }
         }
         if says(Phase::SendCredentials)
             && let Some(credentials) = &self.credentials
@@ -309,6 +303,22 @@ impl<'a> ClientHandshake<'a> {
             _ => phase,
         }
     }
+}
+
+/// A greeting that offers [`Method::hops`] besides. A function of its own, so that whoever offers no such thing has no stack
+/// taken for it: connect() may run in a signal handler.
+#[cold]
+#[inline(never)]
+fn write_counted(offer: &[u8], hops: u8, writer: &mut Writer<'_>) {
+    let mut methods = [0; 3];
+    let all = offer.iter().copied().chain([Method::hops(hops).0]);
+    let len = methods
+        .iter_mut()
+        .zip(all)
+        .map(|(to, from)| *to = from)
+        .count();
+    let methods = methods.get(..len).unwrap_or_default();
+    Greeting { methods }.write(writer);
 }
 
 /// Length of a reply of which the beginning is known: exact from the fifth octet on, and never too
