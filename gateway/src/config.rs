@@ -51,7 +51,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long running relays may go on after a successor has taken over; `None` for as long as they like.
     pub upgrade_timeout: Option<Duration>,
-    /// What the process is to give up; of concern to [`confine`](crate::confine) alone.
+    /// What the process is to give up; of concern to [`confine`](crate::confine()) alone.
     pub process: Process,
     /// For a process that logs with [`Log`](crate::Log).
     pub log: LogSettings,

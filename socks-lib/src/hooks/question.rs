@@ -51,7 +51,7 @@ pub(crate) unsafe fn ask(fd: c_int, server: SocketAddr, sent: Sent) -> ssize_t {
     }
 }
 
-/// The same on one of [`LOOPED`](crate::looped::LOOPED); `None` if what is sent is the kernel's to send.
+/// The same on one of [`LOOPED`]; `None` if what is sent is the kernel's to send.
 ///
 /// # Safety
 /// What is `sent` is readable.
