@@ -13,6 +13,7 @@
 
 mod bad_gateways;
 mod chains;
+mod clients;
 mod dns;
 mod errors;
 mod failover;
