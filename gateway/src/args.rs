@@ -19,6 +19,7 @@ use crate::inherited::InheritedError;
 use crate::log::{Log, LogError, LogFormat};
 use crate::passwd::{Passwd, PasswdError};
 use crate::text::{Cidr, Endpoint, Level, Span};
+use crate::tls::TlsError;
 use crate::upstream::UpstreamError;
 use crate::users::{Users, UsersError};
 
@@ -183,6 +184,9 @@ pub enum ArgsError {
     /// An upstream is of no use.
     #[error("upstream {0}: {1}")]
     Upstream(String, UpstreamError),
+    /// What TLS listeners need is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The password file is as it was.
     #[error(transparent)]
     Passwd(#[from] PasswdError),
@@ -237,13 +241,16 @@ impl Args {
             upstreams.push(Arc::new(upstream.map_err(wrong)?));
         }
         let mut settings = file.settings();
+        let tls = file.tls.as_ref().map(|table| table.ready(read_secret));
+        settings.tls = tls.transpose()?;
         for given in &self.given {
-            if !settings.listen.contains(given) {
+            if !settings.addresses().contains(given) {
                 settings.listen.push(*given);
             }
         }
         let secrets = file.password_files().filter(|path| !is_stdin(path));
         let files = self.config.as_deref().into_iter().chain(secrets);
+        let files = files.chain(file.tls_files());
         settings.process.files = files.map(Path::to_owned).collect();
         Ok(Config::new(Settings {
             users,
@@ -343,7 +350,7 @@ fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut octets = Zeroizing::new(Vec::new());
     let mut file = fs::File::open(path)?;
     if file.metadata()?.mode() & 0o004 != 0 {
-        tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
+        tracing::warn!(file = %path.display(), "everybody on this host can read this secret");
     }
     file.read_to_end(&mut octets)?;
     Ok(octets)

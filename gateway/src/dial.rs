@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::nat64::Nat64;
 use crate::outgoing::Outgoing;
+use crate::stream::Stream;
+use crate::tls::Session;
 use crate::wait::poll_until;
 
 /// RFC 8305 §5: the Connection Attempt Delay.
@@ -29,12 +31,20 @@ pub(crate) struct Target<'r> {
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) socket: OwnedFd,
+    /// What is spoken there, by an upstream.
+    pub(crate) tls: Option<Session>,
     /// The address that was asked for.
     pub(crate) target: SocketAddr,
     /// The address that was dialled: another one if a translator stands between.
     pub(crate) peer: SocketAddr,
     /// What the reply says as BND.ADDR and BND.PORT.
     pub(crate) local: SocketAddr,
+}
+
+impl Dialled {
+    pub(crate) fn stream(&self) -> Stream<'_> {
+        Stream::new(self.socket.as_fd(), self.tls.as_ref())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +177,7 @@ impl Attempt {
         match local {
             Ok(local) => Ok(Dialled {
                 socket: socket.into(),
+                tls: None,
                 target,
                 peer,
                 // Always there: the socket was made for an IP address.

@@ -14,6 +14,7 @@ use crate::policy::Denial;
 use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
 use crate::rules::DeniedBy;
+use crate::tls::Broken;
 
 /// Why the gateway does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +59,8 @@ pub(crate) enum ServeError {
     ClientGone,
     #[error("{0}")]
     Proxy(ProxyError),
+    #[error("{0}")]
+    Tls(Broken),
     #[error("{0} is not supported")]
     Command(Cmd),
     #[error("RESOLVE_PTR of what is no address")]
@@ -103,6 +106,7 @@ impl ServeError {
             | Self::HandshakeDeadline
             | Self::ClientGone
             | Self::Proxy(_)
+            | Self::Tls(_)
             | Self::Client
             | Self::ClientRelays => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
@@ -128,7 +132,7 @@ impl ServeError {
 
     /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Handshake(_) | Self::Login(_)) || self.rep().is_some()
+        matches!(self, Self::Handshake(_) | Self::Login(_) | Self::Tls(_)) || self.rep().is_some()
     }
 
     /// The destination's address that the error is about, if one is.
@@ -151,6 +155,7 @@ impl ServeError {
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
             Self::Proxy(_) => "bad-proxy-header",
+            Self::Tls(_) => "tls-failed",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::ClientRelays => "too-many-relays-of-client",

@@ -19,6 +19,7 @@ use crate::nat64::{Nat64, Nat64Table};
 use crate::quotas::Quotas;
 use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Level, PrefixV6, Rate, Span};
+use crate::tls::{ClientTable, ServerTable};
 use crate::upstream::UpstreamTable;
 
 /// All of the file.
@@ -36,6 +37,7 @@ pub(crate) struct File {
     pub(crate) rule: Vec<Spanned<Rule>>,
     pub(crate) upstream: Vec<Spanned<UpstreamTable>>,
     pub(crate) nat64: Option<Nat64Table>,
+    pub(crate) tls: Option<ServerTable>,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
     pub(crate) process: ProcessSection,
@@ -125,7 +127,9 @@ impl File {
         file.password_file = file.password_file.map(|path| folder.join(path));
         for upstream in file.upstream.iter_mut().map(Spanned::get_mut) {
             upstream.password_file = upstream.password_file.take().map(|path| folder.join(path));
+            upstream.tls = upstream.tls.take().map(|tls| tls.within(folder));
         }
+        file.tls = file.tls.map(|tls| tls.within(folder));
         file.log.file = file.log.file.map(|path| folder.join(path));
         Ok(file)
     }
@@ -158,6 +162,14 @@ impl File {
             .as_deref()
             .into_iter()
             .chain(of_upstreams)
+    }
+
+    /// All that has to do with certificates.
+    pub(crate) fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let upstreams = self.upstream.iter().map(Spanned::get_ref);
+        let of_upstreams = upstreams.filter_map(|it| it.tls.as_ref());
+        let own = self.tls.iter().flat_map(ServerTable::files);
+        own.chain(of_upstreams.flat_map(ClientTable::files))
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -7,12 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
 use crate::memory::has_room;
+use crate::stream::Stream;
 
 /// Size of a buffer. The kernel hands a reader of loopback or GRO traffic at most this much at a
 /// time, so that a larger one is seldom filled.
@@ -141,12 +142,17 @@ impl Buffer<'_> {
     }
 
     /// One recv of `most` octets into an empty buffer; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    pub(crate) fn fill(&mut self, from: Stream<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len(), 0, "octets not yet sent");
         self.octets.clear();
         self.sent = 0;
+        let room = most.min(self.octets.capacity());
+        let (from, tls) = (from.socket(), from.tls());
+        if let Some(tls) = tls {
+            return tls.read(from, room, &mut self.octets);
+        }
         if most < BUFFER_OCTETS {
-            self.octets.resize(most.min(self.octets.capacity()), 0);
+            self.octets.resize(room, 0);
             let received = recv(from, self.octets.as_mut_slice(), RecvFlags::empty());
             let received = received.map_or_else(Err, |(received, _)| Ok(received));
             self.octets.truncate(received.unwrap_or(0));
@@ -157,9 +163,9 @@ impl Buffer<'_> {
     }
 
     /// One send of all there is.
-    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn drain(&mut self, to: Stream<'_>) -> Result<usize, Errno> {
         let waiting = self.octets.get(self.sent..).unwrap_or_default();
-        let sent = send(to, waiting, SendFlags::NOSIGNAL)?;
+        let sent = to.send(waiting)?;
         self.sent = self.sent.saturating_add(sent);
         Ok(sent)
     }
@@ -267,7 +273,7 @@ mod tests {
         let (mut outside, inside) = UnixStream::pair().unwrap();
 
         let mut buffer = pools.preloaded(b"early");
-        assert_eq!(buffer.drain(inside.as_fd()).unwrap(), 5);
+        assert_eq!(buffer.drain(Stream::plain(inside.as_fd())).unwrap(), 5);
         assert_eq!(buffer.len(), 0);
 
         let mut arrived = [0; 5];

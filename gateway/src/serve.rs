@@ -1,7 +1,7 @@
 //! One client's story: handshake → policy → name → dial → reply → relay, and its line in the log.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -11,7 +11,7 @@ use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
-use crate::handshake::{Check, hang_up, negotiate, reply};
+use crate::handshake::{Check, hang_up, negotiate, reply, secure};
 use crate::lookup::{Candidate, Route, name_at, name_in, route};
 use crate::pace::{Bucket, Meter};
 use crate::policy::Forms;
@@ -21,6 +21,7 @@ use crate::relay::{Carried, End, Terms, relay};
 use crate::resolve::ResolveError;
 use crate::rules::{Asked, Rule};
 use crate::shares::{Holder, Seat};
+use crate::stream::Stream;
 use crate::upstream::{Errand, go_via};
 use crate::watched::Watched;
 
@@ -48,6 +49,7 @@ pub(crate) fn serve(
     let mut record = Record::new(peer, &shared.figures, watched);
     let config = shared.config.get();
     let deadline = within(config.handshake_timeout);
+    let mut tls = None;
     let outcome = source(&config, client, peer, deadline).and_then(|source| {
         record.client = source;
         if !config.policy.allows_client(source.ip()) {
@@ -58,10 +60,13 @@ pub(crate) fn serve(
             Some(seat) => seat,
             None => seat_of(shared, &config, source.ip())?,
         };
+        if let Some(listeners) = config.tls_at(listener) {
+            tls = Some(secure(listeners, client, deadline)?);
+        }
         story(
             shared,
             &config,
-            client,
+            Stream::new(client, tls.as_ref()),
             listener,
             deadline,
             &seat,
@@ -77,7 +82,7 @@ pub(crate) fn serve(
     };
     if is_told {
         watched.told();
-        hang_up(client);
+        hang_up(Stream::new(client, tls.as_ref()));
     }
 }
 
@@ -124,7 +129,7 @@ fn source(
 fn story(
     shared: &Shared,
     config: &Config,
-    client: BorrowedFd<'_>,
+    client: Stream<'_>,
     listener: SocketAddr,
     deadline: Instant,
     seat: &Seat,
@@ -161,7 +166,7 @@ fn story(
             .ok_or(ServeError::UserRelays)
     });
     let found = user_seat.transpose().and_then(|user_seat| {
-        let found = find(shared, config, client, &asked, &request, record)?;
+        let found = find(shared, config, client.socket(), &asked, &request, record)?;
         Ok((user_seat, found))
     });
     let (user_seat, found) = found.inspect_err(|error| {
@@ -202,10 +207,9 @@ fn story(
         return Ok(Served::Answered);
     };
 
-    let destination = dialled.socket.as_fd();
     let carried = relay(
         client,
-        destination,
+        dialled.stream(),
         &negotiated.early,
         &shared.pools,
         Terms {
@@ -223,8 +227,8 @@ fn story(
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
-        let _ = sockopt::set_socket_linger(client, None);
-        let _ = sockopt::set_socket_linger(destination, None);
+        let _ = sockopt::set_socket_linger(client.socket(), None);
+        let _ = sockopt::set_socket_linger(&dialled.socket, None);
     }
     Ok(Served::Relayed(carried))
 }

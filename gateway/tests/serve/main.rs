@@ -10,6 +10,7 @@
 
 mod balancers;
 mod binary;
+mod certificates;
 mod chaining;
 mod confined;
 mod dialling;
@@ -27,6 +28,8 @@ mod reloading;
 mod ruling;
 mod stopping;
 mod strangers;
+mod tls;
+mod tls_peers;
 mod upgrading;
 mod users;
 mod watching;
