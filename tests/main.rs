@@ -13,7 +13,6 @@
 
 mod bad_gateways;
 mod chains;
-mod clients;
 mod dns;
 mod errors;
 mod failover;

@@ -56,6 +56,9 @@ pub(crate) enum ServeError {
     HandshakeDeadline,
     #[error("client has gone away")]
     ClientGone,
+    /// Neither told nor served, while others came.
+    #[error("no complete request, and others have come")]
+    GaveWay,
     #[error("{0}")]
     Proxy(ProxyError),
     #[error("{0} is not supported")]
@@ -102,6 +105,7 @@ impl ServeError {
             | Self::Login(_)
             | Self::HandshakeDeadline
             | Self::ClientGone
+            | Self::GaveWay
             | Self::Proxy(_)
             | Self::Client
             | Self::ClientRelays => None,
@@ -150,6 +154,7 @@ impl ServeError {
             Self::Login(_) => "password-not-checked",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
+            Self::GaveWay => "gave-way",
             Self::Proxy(_) => "bad-proxy-header",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
@@ -160,6 +165,7 @@ impl ServeError {
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
+            Self::Resolve(ResolveError::Stalled) => "too-many-look-ups",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
             Self::Loop(_) => "loop",
@@ -176,6 +182,11 @@ impl From<DialError> for ServeError {
             DialError::Failed(error, address) => Self::Dial(error, address),
         }
     }
+}
+
+/// socket(2) and accept(2), of this process or of the whole host.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// REP for the error of a connect(2).

@@ -20,8 +20,8 @@
 //!
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
-//! is shared between clients but the pools of buffers and pipes, the table of who is there, and what one of them may take:
-//! `shares`, `pace` and `logins`. `memory` says when there is too little for another one.
+//! is shared between clients but the pools of buffers and pipes, the table of who is there, what one of them may take:
+//! `shares`, `pace` and `logins`, and how many look-ups are under way: `zones`. `memory` says when there is too little for another one.
 //! `figures` and `watched` are what `status` shows of it, in a thread of its own.
 
 #![deny(unsafe_code)]
@@ -71,6 +71,7 @@ mod upstream;
 mod users;
 mod wait;
 mod watched;
+mod zones;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -110,6 +111,7 @@ use crate::relays::Relays;
 use crate::shares::Shares;
 use crate::shutdown::{Event, Events};
 use crate::status::Status;
+use crate::zones::Zones;
 
 /// What the threads of one gateway share.
 #[derive(Debug)]
@@ -122,6 +124,7 @@ pub(crate) struct Shared {
     pub(crate) shares: Arc<Shares>,
     pub(crate) events: Events,
     pub(crate) figures: Figures,
+    pub(crate) zones: Zones,
 }
 
 /// A gateway whose listeners stand; clients are served once it runs.
@@ -173,6 +176,7 @@ impl Gateway {
             shares: Arc::default(),
             events: sender,
             figures: Figures::default(),
+            zones: Zones::default(),
         });
         let mut gateway = Self {
             shared,

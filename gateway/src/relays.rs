@@ -1,15 +1,27 @@
-//! The clients that are being served: how many there may be, and how to end them all.
-//! Touched when a client comes and when it goes; a running relay shares nothing.
+//! The clients that are being served: how many there may be, which of them gives way to another one, and how to end them all.
+//! Touched at a client's milestones; a running relay shares nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rustix::net::connect_unspec;
 
+use crate::wait::is_readable;
 use crate::watched::{Moved, Watched};
+
+/// Of so many clients one may be unserved, and is given the time that it needs: where the gateway is full of relays, those who
+/// come must not push each other out of the place that one of them leaves.
+const UNSERVED_ONE_IN: usize = 8;
+
+/// To find one who is silent, under the lock.
+const LOOKED_AT: usize = 64;
+
+/// Who is not silent now may be so later.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Relays {
@@ -20,6 +32,9 @@ pub(crate) struct Relays {
 #[derive(Debug, Default)]
 struct State {
     clients: HashMap<u64, Client>,
+    /// Of those the ones for whom nothing is under way: they have not said what they want, or have been told why not and stay.
+    /// The first one has been here for longest.
+    unserved: BTreeSet<u64>,
     next: u64,
     waits: u64,
     moved: Moved,
@@ -64,14 +79,15 @@ impl Relays {
         self.changed.notify_all();
     }
 
-    /// Waits for room. `None` if the gateway stops meanwhile: the client is closed.
+    /// Waits for room, and makes it if somebody can give way. `None` if the gateway stops meanwhile: the client is closed.
     pub(crate) fn admit(self: &Arc<Self>, client: OwnedFd, peer: SocketAddr) -> Option<Admitted> {
         let mut state = self.state.lock();
         if state.clients.len() >= state.most {
             state.waits = state.waits.saturating_add(1);
         }
         while state.clients.len() >= state.most && !state.is_closed {
-            self.changed.wait(&mut state);
+            state.make_room();
+            self.changed.wait_for(&mut state, LOOK_AGAIN);
         }
         if state.is_closed {
             return None;
@@ -80,6 +96,7 @@ impl Relays {
         let number = state.next;
         state.next = state.next.wrapping_add(1);
         let watched = Arc::new(Watched::new(peer));
+        state.unserved.insert(number);
         state.clients.insert(
             number,
             Client {
@@ -93,6 +110,11 @@ impl Relays {
             client,
             watched,
         })
+    }
+
+    /// For want of something else that each client takes: whether one of them gives way, and is about to end.
+    pub(crate) fn make_room(&self) -> bool {
+        self.state.lock().make_room()
     }
 
     /// A client that was here and is not admitted.
@@ -138,6 +160,28 @@ impl Relays {
     }
 }
 
+impl State {
+    /// Resets the unserved client that has been here for longest, if there are too many of them; its thread finds the socket
+    /// dead. Silence costs an attacker nothing. Whoever means it has sent a request long before as many others have come; if
+    /// that one still waits to be read, it is this gateway that is slow.
+    fn make_room(&mut self) -> bool {
+        let enough = self.clients.len().div_ceil(UNSERVED_ONE_IN);
+        let excess = self.unserved.len().saturating_sub(enough);
+        let mut oldest = self.unserved.iter().take(excess.min(LOOKED_AT));
+        let is_silent = |client: &Client| !is_readable(&client.socket);
+        let silent = oldest.find(|number| self.clients.get(number).is_some_and(is_silent));
+        let Some(number) = silent.copied() else {
+            return false;
+        };
+        self.unserved.remove(&number);
+        if let Some(client) = self.clients.get(&number) {
+            // As in `cut`.
+            let _ = connect_unspec(&client.socket);
+        }
+        true
+    }
+}
+
 /// A client that is being served, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
@@ -151,6 +195,22 @@ impl Admitted {
     pub(crate) fn watched(&self) -> &Watched {
         &self.watched
     }
+
+    /// It has said what it wants, and gives way to nobody any more. `false` if it has done so already.
+    pub(crate) fn served(&self) -> bool {
+        self.relays.state.lock().unserved.remove(&self.number)
+    }
+
+    /// Whether it has given way, of a client that is not served yet.
+    pub(crate) fn has_given_way(&self) -> bool {
+        !self.relays.state.lock().unserved.contains(&self.number)
+    }
+
+    /// It has been told why not, and stays.
+    pub(crate) fn told(&self) {
+        self.watched.told();
+        self.relays.state.lock().unserved.insert(self.number);
+    }
 }
 
 impl AsFd for Admitted {
@@ -163,6 +223,7 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let mut state = self.relays.state.lock();
         let client = state.clients.remove(&self.number);
+        state.unserved.remove(&self.number);
         state.moved = state.moved.plus(self.watched.octets.moved());
         drop(state);
         self.relays.changed.notify_one();
@@ -172,14 +233,15 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use super::*;
 
-    fn admit(relays: &Arc<Relays>) -> Option<Admitted> {
-        let client = UnixStream::pair().unwrap().0.into();
-        relays.admit(client, SocketAddr::from(([127, 0, 0, 1], 1)))
+    fn admit(relays: &Arc<Relays>) -> Option<(Admitted, UnixStream)> {
+        let (client, outside) = UnixStream::pair().unwrap();
+        let admitted = relays.admit(client.into(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        Some((admitted?, outside))
     }
 
     #[test]
@@ -195,6 +257,32 @@ mod tests {
         drop(first);
         assert!(waiting.join().unwrap());
         assert_eq!(relays.count(), 0);
+    }
+
+    /// In a gateway with room for 16, of which two may be unserved in peace.
+    #[test]
+    fn those_who_say_nothing_give_way_in_the_order_in_which_they_came_and_nobody_else_does() {
+        let relays = Arc::new(Relays::new(16));
+        let (clients, mut outside): (Vec<_>, Vec<_>) =
+            (0..16).map(|_| admit(&relays).unwrap()).unzip();
+        let gave_way = |number: usize| clients[number].has_given_way();
+        assert!(clients[0].served());
+        outside[1].write_all(b"\x05").unwrap();
+        assert!(relays.make_room());
+        assert!(
+            gave_way(2) && !gave_way(1),
+            "nobody has read yet what 1 said"
+        );
+        assert!(!clients[2].served(), "too late");
+        assert!(clients[1].served());
+        for client in &clients[5..] {
+            assert!(client.served());
+        }
+        assert!(!relays.make_room(), "the last ones have their time");
+        clients[0].told();
+        clients[5].told();
+        assert!(relays.make_room(), "the oldest, who was told and stays");
+        assert!(gave_way(0) && !gave_way(3) && !gave_way(5));
     }
 
     #[test]

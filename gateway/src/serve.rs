@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -9,8 +10,8 @@ use socks_wire::{Address, Bound, Cmd, Credentials, Destination, Rep, ServerReque
 
 use crate::Shared;
 use crate::config::Config;
-use crate::dial::{Dialled, Target, dial};
-use crate::error::ServeError;
+use crate::dial::{DialError, Dialled, Target, dial};
+use crate::error::{ServeError, is_out_of_descriptors};
 use crate::handshake::{Check, hang_up, negotiate, reply};
 use crate::lookup::{Candidate, Route, name_at, name_in, route};
 use crate::pace::{Bucket, Meter};
@@ -18,11 +19,15 @@ use crate::policy::Forms;
 use crate::proxy::read_source;
 use crate::record::Record;
 use crate::relay::{Carried, End, Terms, relay};
+use crate::relays::Admitted;
 use crate::resolve::ResolveError;
 use crate::rules::{Asked, Rule};
 use crate::shares::{Holder, Seat};
 use crate::upstream::{Errand, go_via};
 use crate::watched::Watched;
+
+/// So long others give way for the sake of a destination's connection.
+const WITHOUT_DESCRIPTOR: Duration = Duration::from_secs(1);
 
 /// How a client was served.
 #[derive(Debug, Clone, Copy)]
@@ -39,16 +44,15 @@ pub(crate) enum Served {
 /// `seat` is the peer's, if one could be taken before.
 pub(crate) fn serve(
     shared: &Shared,
-    client: BorrowedFd<'_>,
+    client: &Admitted,
     peer: SocketAddr,
     seat: Option<Seat>,
     listener: SocketAddr,
-    watched: &Watched,
 ) {
-    let mut record = Record::new(peer, &shared.figures, watched);
+    let mut record = Record::new(peer, &shared.figures, client.watched());
     let config = shared.config.get();
     let deadline = within(config.handshake_timeout);
-    let outcome = source(&config, client, peer, deadline).and_then(|source| {
+    let outcome = source(&config, client.as_fd(), peer, deadline).and_then(|source| {
         record.client = source;
         if !config.policy.allows_client(source.ip()) {
             // Without a word: a stranger could otherwise hold a thread for the handshake's time.
@@ -68,6 +72,11 @@ pub(crate) fn serve(
             &mut record,
         )
     });
+    let outcome = outcome.map_err(|error| match error {
+        // Its thread has found a dead socket.
+        _ if !record.has_request() && client.has_given_way() => ServeError::GaveWay,
+        error => error,
+    });
     shared.figures.note(&outcome);
     record.log(&outcome);
     let is_told = match outcome {
@@ -76,8 +85,8 @@ pub(crate) fn serve(
         Err(error) => error.is_told(),
     };
     if is_told {
-        watched.told();
-        hang_up(client);
+        client.told();
+        hang_up(client.as_fd());
     }
 }
 
@@ -124,12 +133,13 @@ fn source(
 fn story(
     shared: &Shared,
     config: &Config,
-    client: BorrowedFd<'_>,
+    admitted: &Admitted,
     listener: SocketAddr,
     deadline: Instant,
     seat: &Seat,
     record: &mut Record<'_>,
 ) -> Result<Served, ServeError> {
+    let client = admitted.as_fd();
     let quotas = &config.quotas;
     let from = quotas.client(record.client.ip());
     let check = |credentials: &Credentials<'_>| {
@@ -140,6 +150,9 @@ fn story(
     };
     let check: Option<&Check<'_>> = (!config.users.is_empty()).then_some(&check);
     let negotiated = negotiate(client, check, deadline, &mut record.user)?;
+    if !admitted.served() {
+        return Err(ServeError::GaveWay);
+    }
     let request = negotiated.request;
     record.requested(&request);
 
@@ -287,7 +300,7 @@ fn find<'r>(
             record.rule = first.rule.map(Rule::label);
             return Ok(Found::Answer(Address::Ip(first.address.ip())));
         }
-        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+        Ok(Route::Direct(candidates)) => connect(shared, config, client, &candidates, record)?,
     };
     if cmd == Cmd::RESOLVE {
         return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
@@ -298,6 +311,7 @@ fn find<'r>(
 
 /// A connection to the first of these that answers.
 fn connect<'r>(
+    shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
     candidates: &[Candidate<'r>],
@@ -311,7 +325,19 @@ fn connect<'r>(
         })
         .collect();
     let deadline = within(config.dial_timeout);
-    let dialled = dial(&targets, &config.nat64, client, deadline)?;
+    let give_up = within(WITHOUT_DESCRIPTOR);
+    let dialled = loop {
+        match dial(&targets, &config.nat64, client, deadline) {
+            // The last one was that of the client itself.
+            Err(DialError::Failed(error, _))
+                if is_out_of_descriptors(&error) && Instant::now() < give_up =>
+            {
+                shared.relays.make_room();
+                thread::sleep(Duration::from_millis(10));
+            }
+            dialled => break dialled?,
+        }
+    };
     let chosen = candidates.iter().find(|it| it.address == dialled.target);
     let rule = chosen.and_then(|it| it.rule);
     record.rule = rule.map(Rule::label);

@@ -193,8 +193,8 @@ impl Upstream {
         let soon = Instant::now().checked_add(config.handshake_timeout);
         let soon = soon.map_or(errand.deadline, |at| at.min(errand.deadline));
         let HostPort { host, port } = &self.address;
-        let mut addresses =
-            resolve(host, *port).map_err(|error| AskError::Failed(error.to_string()))?;
+        let mut addresses = resolve(&shared.zones, host, *port)
+            .map_err(|error| AskError::Failed(error.to_string()))?;
         for address in &mut addresses {
             address.set_ip(address.ip().to_canonical());
         }

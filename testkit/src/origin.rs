@@ -202,15 +202,15 @@ fn serve_http(connection: &TcpStream) -> io::Result<()> {
     match request.path.as_str() {
         "/" => {
             let text = format!("you come from {}\n", connection.peer_addr()?.ip());
-            head(out, "text/plain", text.len())?;
+            head(out, text.len())?;
             out.write_all(text.as_bytes())?;
         }
         "/bytes" => {
-            head(out, BYTES, PAYLOAD_OCTETS)?;
+            head(out, PAYLOAD_OCTETS)?;
             io::copy(&mut File::open(payload())?, &mut out)?;
         }
         "/slow" => {
-            head(out, BYTES, PAYLOAD_OCTETS)?;
+            head(out, PAYLOAD_OCTETS)?;
             let mut payload = File::open(payload())?;
             while io::copy(&mut (&mut payload).take(1 << 16), &mut out)? > 0 {
                 sleep(Duration::from_millis(20));
@@ -222,13 +222,10 @@ fn serve_http(connection: &TcpStream) -> io::Result<()> {
     connection.shutdown(Shutdown::Write)
 }
 
-/// What is no text.
-const BYTES: &str = "application/octet-stream";
-
-fn head(mut out: impl Write, kind: &str, length: usize) -> io::Result<()> {
+fn head(mut out: impl Write, length: usize) -> io::Result<()> {
     write!(
         out,
-        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n\
+        "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n"
     )
 }
