@@ -25,7 +25,7 @@ pub(crate) struct Target<'r> {
     pub(crate) outgoing: Outgoing<'r>,
 }
 
-/// A connection to the destination.
+/// A connection to the destination. It lingers for zero seconds: it is reset unless an orderly end to it is found.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) socket: OwnedFd,
@@ -184,6 +184,9 @@ fn connect(address: SocketAddr, outgoing: Outgoing<'_>) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     // A relay has no urgent mark to pass on: the octet under it is one of the stream's, or it would be lost.
     socket.set_out_of_band_inline(true)?;
+    // As the client's: whatever becomes of this process, what it leaves behind is not the end of a stream, and be it of one
+    // over which nothing has gone yet. The destination may know of the connection before we do.
+    socket.set_linger(Some(Duration::ZERO))?;
     outgoing.apply(&socket, address)?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),

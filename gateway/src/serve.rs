@@ -178,14 +178,10 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled, _) => {
-            // From the reply on, a gateway that is killed must not look like the end of a stream.
-            let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
-            Bound {
-                address: Address::Ip(dialled.local.ip().to_canonical()),
-                port: dialled.local.port(),
-            }
-        }
+        Found::Connection(dialled, _) => Bound {
+            address: Address::Ip(dialled.local.ip().to_canonical()),
+            port: dialled.local.port(),
+        },
         Found::Answer(address) => Bound {
             address: *address,
             port: 0,
