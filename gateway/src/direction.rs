@@ -233,6 +233,10 @@ impl<'a> Direction<'a> {
     /// A buffer at first; a pipe once the direction is bulk, if there is one to be had. One is as good as the other where
     /// memory has run out; false if there is neither.
     fn choose_carrier(&mut self) -> bool {
+        if self.carrier.is_pipe() && self.pools.are_pipes_wanted_back() {
+            self.carrier = Carrier::Nothing;
+            self.full_buffers = 0;
+        }
         if self.full_buffers >= BULK_BUFFERS && !matches!(self.carrier, Carrier::Pipe(_)) {
             match self.pools.pipe() {
                 Some(pipe) => self.carrier = Carrier::Pipe(pipe),

@@ -29,6 +29,7 @@
 mod args;
 mod config;
 mod confine;
+mod descriptors;
 mod dial;
 mod direction;
 mod ending;
@@ -100,6 +101,7 @@ pub use crate::upstream::UpstreamError;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
+use crate::descriptors::Descriptors;
 use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::live::Live;
@@ -144,9 +146,6 @@ type Reread = dyn Fn() -> Result<Config, String> + Send;
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
 
-/// Descriptors left for what is no relay: listeners, log, resolver, pipes, those who watch.
-const SPARE_DESCRIPTORS: u64 = 64;
-
 impl Gateway {
     /// Binds every listener.
     ///
@@ -164,10 +163,11 @@ impl Gateway {
     pub fn adopt(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
         let (listen, metrics) = (config.listen.clone(), config.metrics.listen);
+        let descriptors = Arc::<Descriptors>::default();
         let shared = Arc::new(Shared {
-            relays: Arc::new(Relays::new(most_relays(&config))),
+            relays: Arc::new(Relays::new(config.max_relays, Arc::clone(&descriptors))),
             config: Live::new(config),
-            pools: Pools::default(),
+            pools: Pools::new(descriptors),
             own: OwnAddresses::default(),
             logins: Logins::new(),
             shares: Arc::default(),
@@ -287,7 +287,7 @@ impl Gateway {
                 return Err(StartError::Thread(error));
             }
         }
-        self.shared.relays.set_most(most_relays(&config));
+        self.shared.relays.set_most(config.max_relays);
         self.shared.config.replace(config);
         self.close_but(&self.listeners, &listeners);
         if let Some((log, opened)) = log {
@@ -417,22 +417,6 @@ pub fn raise_descriptor_limit() {
             ..limit
         },
     );
-}
-
-fn most_relays(config: &Config) -> usize {
-    config.max_relays.unwrap_or_else(affordable_relays)
-}
-
-/// As many relays as the limit on descriptors has room for, so that it is not reached in the middle
-/// of a dial.
-fn affordable_relays() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let relays = descriptors
-        .saturating_sub(SPARE_DESCRIPTORS)
-        .checked_div(2)
-        .unwrap_or(0)
-        .max(1);
-    usize::try_from(relays).unwrap_or(usize::MAX)
 }
 
 fn is_without_family(error: &std::io::Error) -> bool {

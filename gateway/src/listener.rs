@@ -8,6 +8,7 @@
 //! A socket that other processes listen on too is never shut down, which would end it for all of them: the threads in
 //! accept(2) leave it as they time out, and whoever they have accepted by then is served.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -189,10 +190,18 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(client) = self.shared.relays.admit(client, peer) else {
+            let has_waited = Cell::new(false);
+            let starved = || {
+                has_waited.set(true);
+                self.note_starved();
+            };
+            let Some(client) = self.shared.relays.admit(client, peer, starved) else {
                 self.idle.fetch_sub(1, Ordering::AcqRel);
                 return;
             };
+            if !has_waited.get() {
+                self.is_starved.store(false, Ordering::Relaxed);
+            }
             if self.idle.fetch_sub(1, Ordering::AcqRel) == 1 && self.reinforce().is_err() {
                 // Whoever runs the gateway tries again; this client is served meanwhile.
                 self.shared.events.tell(Event::ShortOfThreads);
@@ -224,7 +233,6 @@ impl Listener {
                     while !has_room() && self.socket().is_some() {
                         self.starve();
                     }
-                    self.is_starved.store(false, Ordering::Relaxed);
                     // v4-mapped clients are v4 ones, in the policy as in the log.
                     return Some((
                         client,
@@ -232,6 +240,7 @@ impl Listener {
                     ));
                 }
                 Err(Errno::AGAIN) if self.may_leave() => return None,
+                Err(Errno::AGAIN) => self.shared.pools.tidy(),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => self.starve(),
                 // Somebody else has shut it down.
                 Err(Errno::INVAL) if self.socket().is_some() => thread::sleep(PAUSE),
@@ -261,11 +270,15 @@ impl Listener {
 
     /// Out of descriptors or memory: running relays go on, and the next client waits.
     fn starve(&self) {
+        self.note_starved();
+        thread::sleep(PAUSE);
+    }
+
+    fn note_starved(&self) {
         if !self.is_starved.swap(true, Ordering::Relaxed) {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
         self.shared.figures.pauses.add("descriptors");
         self.shared.pools.give_up_spare();
-        thread::sleep(PAUSE);
     }
 }

@@ -117,27 +117,30 @@ fn start_as_a_user(first_user: u32, limit: &str) -> Option<Binary> {
     Some(gateway)
 }
 
-/// accept(2): EMFILE.
+/// RLIMIT_NOFILE: 24 pairs of descriptors and 16 to spare. A pipe that a busy relay has taken goes to a client that waits.
 #[test]
 fn out_of_descriptors_clients_wait_and_relays_go_on() {
-    let script = "ulimit -n 24 && exec \"$@\"";
+    let script = "ulimit -n 64 && exec \"$@\"";
     let gateway = Binary::start_by(script, BINARY, &["--max-relays", "1000"]);
     let running = Running::through(&gateway);
-    let mut clients = crowd(&gateway, 24);
+    running.goes_on();
+    let mut clients = crowd(&gateway, 40);
     gateway.wait_for_log("out of descriptors");
     running.goes_on();
     let mut served = 0;
-    // Those that were accepted with the last descriptors are refused; others work, others wait.
     for client in &mut clients {
-        if has_reply(client) && read_reply(client) == 0x00 {
+        if has_reply(client) {
+            assert_eq!(read_reply(client), 0x00, "accepted, and then refused");
             client.write_all(b"hello").unwrap();
             assert_eq!(read(client, 5), b"hello");
             served += 1;
         }
     }
-    assert!(served > 0, "nobody was served");
+    assert_eq!(served, 23);
+    running.goes_on();
     let log = gateway.log();
-    assert_eq!(log.matches("out of descriptors").count(), 1, "{log}");
+    // Not a line for each client: once more at most for each of the two pipes that came free.
+    assert!(log.matches("out of descriptors").count() <= 3, "{log}");
     drop(clients);
     serves_as_before(&gateway);
     running.ends();
