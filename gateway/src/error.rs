@@ -181,7 +181,8 @@ impl From<DialError> for ServeError {
 /// REP for the error of a connect(2).
 pub(crate) fn rep_of(error: &io::Error) -> Rep {
     match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Rep::CONNECTION_REFUSED,
+        // A reset that has come before we know of the connection: it died in the listener's queue, and the listener with it.
+        Some(libc::ECONNREFUSED | libc::ECONNRESET) => Rep::CONNECTION_REFUSED,
         // 06 is TTL EXPIRED by its name; it is what servers say of a destination that is silent.
         Some(libc::ETIMEDOUT) => Rep::TTL_EXPIRED,
         Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Rep::HOST_UNREACHABLE,
@@ -210,6 +211,7 @@ mod tests {
             (libc::EHOSTUNREACH, 0x04),
             (libc::EHOSTDOWN, 0x04),
             (libc::ECONNREFUSED, 0x05),
+            (libc::ECONNRESET, 0x05),
             (libc::ETIMEDOUT, 0x06),
             (libc::EMFILE, 0x01),
             (libc::ENOMEM, 0x01),
