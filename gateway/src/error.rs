@@ -69,6 +69,8 @@ pub(crate) enum ServeError {
     ClientRelays,
     #[error("user has as many relays as it may have")]
     UserRelays,
+    #[error("rule {0} has as many relays as it may have")]
+    RuleRelays(String),
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
     #[error("{}", match &.0.0 {
@@ -116,7 +118,7 @@ impl ServeError {
                 Some(Rep::HOST_UNREACHABLE)
             }
             // 02 would be for ever; one relay less, and this one can be had.
-            Self::UserRelays => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::UserRelays | Self::RuleRelays(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
             // By its name, though most servers say it of silence.
@@ -155,6 +157,7 @@ impl ServeError {
             Self::Client => "client-not-allowed",
             Self::ClientRelays => "too-many-relays-of-client",
             Self::UserRelays => "too-many-relays-of-user",
+            Self::RuleRelays(_) => "too-many-relays-of-rule",
             Self::Denied(..) => "destination-not-allowed",
             Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",

@@ -166,8 +166,10 @@ fn story(
     });
     let (user_seat, found) = found.inspect_err(|error| {
         record.rep = error.rep();
-        if let ServeError::Rule(by, _) = error {
-            record.rule.clone_from(&by.0);
+        match error {
+            ServeError::Rule(by, _) => record.rule.clone_from(&by.0),
+            ServeError::RuleRelays(by) => record.rule = Some(by.clone()),
+            _ => {}
         }
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
@@ -178,7 +180,7 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled, _) => {
+        Found::Connection(dialled, ..) => {
             // From the reply on, a gateway that is killed must not look like the end of a stream.
             let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
             Bound {
@@ -198,7 +200,7 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
-    let Found::Connection(dialled, rule) = found else {
+    let Found::Connection(dialled, rule, rule_seat) = found else {
         return Ok(Served::Answered);
     };
 
@@ -217,6 +219,7 @@ fn story(
             meter: Meter::new([
                 metered(Some(seat), quotas.bandwidth_per_client),
                 metered(user_seat.as_ref(), quotas.bandwidth_per_user),
+                metered(rule_seat.as_ref(), rule.and_then(Rule::bandwidth)),
             ]),
         },
         record.octets(),
@@ -235,8 +238,8 @@ fn metered(seat: Option<&Seat>, rate: Option<u64>) -> Option<(&Bucket, u64)> {
 
 /// What a request leads to.
 enum Found<'r> {
-    /// CONNECT's, by this rule.
-    Connection(Dialled, Option<&'r Rule>),
+    /// CONNECT's, by this rule, with its place among the rule's other relays if they are counted.
+    Connection(Dialled, Option<&'r Rule>, Option<Seat>),
     /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
     Answer(Address),
 }
@@ -259,7 +262,7 @@ fn find<'r>(
         (cmd @ Cmd::CONNECT, _) | (cmd @ Cmd::RESOLVE, Version::V5) => cmd,
         (cmd, _) => return Err(ServeError::Command(cmd)),
     };
-    let (dialled, rule) = match route(shared, config, asked, destination) {
+    let (dialled, rule, seat) = match route(shared, config, asked, destination) {
         Err(ServeError::Resolve(ResolveError::NoAddress)) if cmd == Cmd::RESOLVE => {
             return Err(ServeError::NoAddress);
         }
@@ -267,6 +270,12 @@ fn find<'r>(
         Ok(Route::Via(rule, judged)) => {
             let destination = judged.map_or(*destination, Destination::from);
             record.rule = Some(rule.label());
+            // A look-up is no relay.
+            let seat = if cmd == Cmd::CONNECT {
+                seat_of_rule(shared, rule)?
+            } else {
+                None
+            };
             let errand = Errand {
                 cmd,
                 destination: &destination,
@@ -279,7 +288,7 @@ fn find<'r>(
             let (dialled, upstream) =
                 go_via(shared, config, &config.rules.upstreams(rule), &errand)?;
             record.via = Some(upstream.name.clone());
-            (dialled, Some(rule))
+            (dialled, Some(rule), seat)
         }
         Ok(Route::Direct(candidates)) if cmd == Cmd::RESOLVE => {
             // What a CONNECT would try first.
@@ -287,22 +296,64 @@ fn find<'r>(
             record.rule = first.rule.map(Rule::label);
             return Ok(Found::Answer(Address::Ip(first.address.ip())));
         }
-        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+        Ok(Route::Direct(candidates)) => connect(shared, config, client, candidates, record)?,
     };
     if cmd == Cmd::RESOLVE {
         return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
     }
     record.dialled(dialled.peer);
-    Ok(Found::Connection(dialled, rule))
+    Ok(Found::Connection(dialled, rule, seat))
+}
+
+/// `None` if it counts nothing.
+fn seat_of_rule(shared: &Shared, rule: &Rule) -> Result<Option<Seat>, ServeError> {
+    let Some(holder) = rule.holder() else {
+        return Ok(None);
+    };
+    match shared.shares.take(holder, rule.relays()) {
+        Some(seat) => Ok(Some(seat)),
+        None => Err(ServeError::RuleRelays(rule.label())),
+    }
+}
+
+/// Leaves those candidates whose rule has a relay left, and takes it before anybody is dialled.
+fn seats(
+    shared: &Shared,
+    candidates: &mut Vec<Candidate<'_>>,
+) -> Result<Vec<(Holder, Seat)>, ServeError> {
+    let mut seats: Vec<(Holder, Seat)> = Vec::new();
+    let mut full = None;
+    candidates.retain(|it| {
+        let Some((rule, holder)) = it.rule.and_then(|rule| Some((rule, rule.holder()?))) else {
+            return true;
+        };
+        if seats.iter().any(|(seated, _)| *seated == holder) {
+            return true;
+        }
+        match seat_of_rule(shared, rule) {
+            Ok(seat) => seats.extend(seat.map(|seat| (holder, seat))),
+            Err(error) => {
+                full = Some(error);
+                return false;
+            }
+        }
+        true
+    });
+    match full {
+        Some(error) if candidates.is_empty() => Err(error),
+        _ => Ok(seats),
+    }
 }
 
 /// A connection to the first of these that answers.
 fn connect<'r>(
+    shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
-    candidates: &[Candidate<'r>],
+    mut candidates: Vec<Candidate<'r>>,
     record: &mut Record<'_>,
-) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
+) -> Result<(Dialled, Option<&'r Rule>, Option<Seat>), ServeError> {
+    let seats = seats(shared, &mut candidates)?;
     let targets: Vec<_> = candidates
         .iter()
         .map(|it| Target {
@@ -318,7 +369,12 @@ fn connect<'r>(
     // Whatever the interfaces say, an address that answers from itself is this host.
     let forms = Forms::of(dialled.target.ip(), || config.nat64.prefix());
     match config.policy.judge_address(forms, &[dialled.local.ip()]) {
-        Ok(()) => Ok((dialled, rule)),
+        Ok(()) => {
+            let holder = rule.and_then(Rule::holder);
+            let mut seats = seats.into_iter();
+            let seat = seats.find(|(seated, _)| Some(seated) == holder.as_ref());
+            Ok((dialled, rule, seat.map(|(_, seat)| seat)))
+        }
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }
