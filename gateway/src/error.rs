@@ -39,6 +39,9 @@ pub enum StartError {
     /// The kernel has Landlock, and refuses.
     #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
     Sandbox(landlock::RulesetError),
+    /// The kernel has seccomp, and refuses.
+    #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
+    Calls(seccompiler::Error),
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
