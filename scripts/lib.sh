@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin # where an ordinary user's PATH lacks ip and the like
 
 build_packages=(gcc libc6-dev)
 demo_packages=(iproute2 dnsmasq-base)
-test_packages=("${demo_packages[@]}" bind9-dnsutils bind9-host binutils curl dante-server git haproxy libjemalloc2 libtcmalloc-minimal4
+test_packages=("${demo_packages[@]}" bind9-dnsutils bind9-host binutils curl dante-server git groff-base haproxy libjemalloc2 libtcmalloc-minimal4
     microsocks netbase netcat-openbsd openssh-client openssh-server procps python3 python3-dnspython python3-pycares python3-venv strace
     systemd valgrind wget)
 

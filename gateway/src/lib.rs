@@ -44,6 +44,7 @@ mod log;
 mod logins;
 mod lookup;
 mod manager;
+mod manual;
 mod memory;
 mod metrics;
 mod nat64;

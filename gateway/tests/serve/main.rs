@@ -13,6 +13,7 @@ mod binary;
 mod chaining;
 mod confined;
 mod dialling;
+mod documented;
 mod early;
 mod exhausted;
 mod handshake;
