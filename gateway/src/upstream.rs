@@ -6,7 +6,7 @@ mod ask;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -46,7 +46,7 @@ pub(crate) struct UpstreamTable {
 /// `gw.example:1080`, `192.0.2.1:1080`, `[2001:db8::1]:1080`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-struct HostPort {
+pub(crate) struct HostPort {
     host: Fqdn,
     port: u16,
 }
@@ -282,12 +282,19 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-            let bare = match host.strip_prefix('[') {
-                Some(rest) => rest.strip_suffix(']').filter(|it| it.contains(':'))?,
-                None => Some(host).filter(|it| !it.contains(':'))?,
+            let is_name = |text: &str| {
+                let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+                !text.is_empty() && text.bytes().all(is_plain)
             };
-            let is_host = !bare.is_empty() && bare.bytes().all(|it| it.is_ascii_graphic());
-            let host = Fqdn::new(bare.as_bytes()).ok().filter(|_| is_host)?;
+            let is_v6 = |text: &str| {
+                let (address, scope) = text.split_once('%').unwrap_or((text, "0"));
+                address.parse::<Ipv6Addr>().is_ok() && is_name(scope)
+            };
+            let bare = match host.strip_prefix('[') {
+                Some(rest) => rest.strip_suffix(']').filter(|it| is_v6(it))?,
+                None => Some(host).filter(|it| is_name(it))?,
+            };
+            let host = Fqdn::new(bare.as_bytes()).ok()?;
             let port = port.parse().ok().filter(|port| *port != 0)?;
             Some(Self { host, port })
         });
@@ -352,7 +359,12 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_they_are_read() {
-        for text in ["gw.example:1080", "192.0.2.1:1", "[2001:db8::1]:65535"] {
+        for text in [
+            "gw.example:1080",
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "[fe80::1%eth0]:1",
+        ] {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
         for text in [
@@ -364,6 +376,9 @@ mod tests {
             "2001:db8::1:1080",
             "[gw]:1",
             "a b:1",
+            "it's:1",
+            "[cafe:it's]:1",
+            "[fe80::1%]:1",
             "[::1]1",
         ] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
