@@ -114,19 +114,25 @@ impl File {
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         let text = fs::read_to_string(path)
             .map_err(|error| FileError::Unreadable(path.to_owned(), error))?;
-        let mut file: Self = toml::from_str(&text)
-            .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
-        file.check().map_err(|(at, why)| FileError::Senseless {
-            path: path.to_owned(),
-            line: line_of(&text, at),
-            why,
-        })?;
+        let mut file = Self::parse(path, &text)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
         for upstream in file.upstream.iter_mut().map(Spanned::get_mut) {
             upstream.password_file = upstream.password_file.take().map(|path| folder.join(path));
         }
         file.log.file = file.log.file.map(|path| folder.join(path));
+        Ok(file)
+    }
+
+    /// What the text says. Its file is named where it is wrong.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+        let file: Self = toml::from_str(text)
+            .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
+        file.check().map_err(|(at, why)| FileError::Senseless {
+            path: path.to_owned(),
+            line: line_of(text, at),
+            why,
+        })?;
         Ok(file)
     }
 

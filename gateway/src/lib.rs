@@ -35,6 +35,9 @@ mod ending;
 mod error;
 mod figures;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod hash;
 mod inherited;

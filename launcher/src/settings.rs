@@ -401,6 +401,13 @@ impl Base {
     }
 }
 
+/// What a file says by itself, in the shim's words.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn flat_of(path: &Path, text: &str) -> Result<String, LaunchError> {
+    let base = file::parse(path, text)?;
+    flat::render(&base.layer.build(&base.flat, &base.places)?)
+}
+
 /// The rules that a list of what needs no proxy stands for.
 fn no_proxy(list: Option<At<String>>) -> Result<Vec<At<String>>, LaunchError> {
     let Some(At { value, place }) = list else {
