@@ -11,10 +11,9 @@ PATH=$PATH:/usr/sbin:/sbin # where an ordinary user's PATH lacks ip and the like
 
 build_packages=(gcc libc6-dev)
 demo_packages=(iproute2 dnsmasq-base)
-test_packages=("${demo_packages[@]}" bind9-dnsutils bind9-host binutils chromium curl dante-client dante-server git haproxy libjemalloc2
-    libtcmalloc-minimal4 microsocks netbase netcat-openbsd openssh-client openssh-server procps proxychains4 python3
-    python3-dnspython python3-pycares python3-socks python3-venv strace
-    systemd valgrind wget)
+test_packages=("${demo_packages[@]}" bind9-dnsutils bind9-host binutils ca-certificates chromium curl dante-client dante-server git
+    groff-base haproxy libjemalloc2 libtcmalloc-minimal4 microsocks netbase netcat-openbsd openssh-client openssh-server openssl
+    procps proxychains4 python3 python3-dnspython python3-pycares python3-socks python3-venv strace systemd valgrind wget)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -26,6 +26,7 @@ mod panics;
 mod processes;
 mod roundtrip;
 mod rules;
+mod scale_out;
 mod signals;
 mod storm;
 mod strangers;

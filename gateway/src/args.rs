@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
@@ -17,10 +18,14 @@ use crate::config::{Config, ConfigError, Settings};
 use crate::file::{File, FileError};
 use crate::inherited::InheritedError;
 use crate::log::{Log, LogError, LogFormat};
+use crate::manual::Page;
 use crate::passwd::{Passwd, PasswdError};
 use crate::text::{Cidr, Endpoint, Level, Span};
+use crate::tls::TlsError;
 use crate::upstream::UpstreamError;
 use crate::users::{Users, UsersError};
+
+const NAME: &str = "socks6-gateway";
 
 /// SOCKS gateway between IPv4 and IPv6 (RFC 3089): clients of either family reach destinations of
 /// either family, by name or by address.
@@ -28,7 +33,7 @@ use crate::users::{Users, UsersError};
 /// Speaks SOCKS5 (RFC 1928, RFC 1929), SOCKS4 and SOCKS4a on the same port. Without options it
 /// serves the programs of this host, on port 1080 of 127.0.0.1 and of `[::1]`.
 #[derive(Debug, Parser)]
-#[command(name = "socks6-gateway", version, after_long_help = EXAMPLES, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(name = NAME, version, after_long_help = EXAMPLES, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -126,6 +131,19 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Passwd(Passwd),
+    /// Print a page of the manual.
+    ///
+    /// As man(1) takes it: `socks6-gateway man toml | man -l -`, or into a file under /usr/local/share/man.
+    Man {
+        /// Which page.
+        #[arg(default_value = "gateway")]
+        page: Page,
+    },
+    /// Print what completes the command line in a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 /// What the command line asks for.
@@ -135,8 +153,8 @@ pub enum Task {
     Run,
     /// `--check`
     Check,
-    /// `--print-config`
-    PrintConfig,
+    /// `--print-config`, `man`, `completions`
+    Print,
     /// `passwd`
     Passwd,
 }
@@ -183,6 +201,9 @@ pub enum ArgsError {
     /// An upstream is of no use.
     #[error("upstream {0}: {1}")]
     Upstream(String, UpstreamError),
+    /// What TLS listeners need is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The password file is as it was.
     #[error(transparent)]
     Passwd(#[from] PasswdError),
@@ -194,8 +215,9 @@ impl Args {
     pub fn task(&self) -> Task {
         match (&self.command, self.check, self.print_config) {
             (Some(Command::Passwd(_)), ..) => Task::Passwd,
+            (Some(Command::Man { .. } | Command::Completions { .. }), ..) => Task::Print,
             (_, true, _) => Task::Check,
-            (_, _, true) => Task::PrintConfig,
+            (_, _, true) => Task::Print,
             _ => Task::Run,
         }
     }
@@ -237,13 +259,16 @@ impl Args {
             upstreams.push(Arc::new(upstream.map_err(wrong)?));
         }
         let mut settings = file.settings();
+        let tls = file.tls.as_ref().map(|table| table.ready(read_secret));
+        settings.tls = tls.transpose()?;
         for given in &self.given {
-            if !settings.listen.contains(given) {
+            if !settings.addresses().contains(given) {
                 settings.listen.push(*given);
             }
         }
         let secrets = file.password_files().filter(|path| !is_stdin(path));
         let files = self.config.as_deref().into_iter().chain(secrets);
+        let files = files.chain(file.tls_files());
         settings.process.files = files.map(Path::to_owned).collect();
         Ok(Config::new(Settings {
             users,
@@ -259,15 +284,28 @@ impl Args {
     pub fn passwd(&self) -> Result<(), ArgsError> {
         match &self.command {
             Some(Command::Passwd(passwd)) => Ok(passwd.run()?),
-            None => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is to be printed.
+    ///
+    /// # Errors
+    /// As [`Args::config`], if it is the configuration.
+    pub fn printed(&self) -> Result<String, ArgsError> {
+        match self.command {
+            Some(Command::Man { page }) => Ok(page.text(Self::command())),
+            Some(Command::Completions { shell }) => {
+                let mut text = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), NAME, &mut text);
+                Ok(String::from_utf8(text).unwrap_or_default())
+            }
+            _ => self.in_force(),
         }
     }
 
     /// What is in force, as the text of a configuration file.
-    ///
-    /// # Errors
-    /// As [`Args::config`].
-    pub fn in_force(&self) -> Result<String, ArgsError> {
+    fn in_force(&self) -> Result<String, ArgsError> {
         let file = self.file()?;
         self.config_of(&file)?;
         let text = toml::to_string(&file.in_force());
@@ -343,7 +381,7 @@ fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut octets = Zeroizing::new(Vec::new());
     let mut file = fs::File::open(path)?;
     if file.metadata()?.mode() & 0o004 != 0 {
-        tracing::warn!(file = %path.display(), "everybody on this host can read the passwords");
+        tracing::warn!(file = %path.display(), "everybody on this host can read this secret");
     }
     file.read_to_end(&mut octets)?;
     Ok(octets)
@@ -351,8 +389,6 @@ fn read_secret(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {

@@ -13,6 +13,7 @@ use crate::nat64::Nat64;
 use crate::policy::Policy;
 use crate::quotas::Quotas;
 use crate::rules::Rules;
+use crate::tls::TlsListeners;
 use crate::users::Users;
 
 /// The port that IANA has given to SOCKS.
@@ -24,6 +25,8 @@ pub struct Settings {
     /// Where to listen; empty stands for port 1080 of both loopback addresses. `[::]` takes both
     /// families, every other address its own. Port 0 lets the kernel choose.
     pub listen: Vec<SocketAddr>,
+    /// Where to listen besides, for clients that speak TLS. With these `listen` may be empty.
+    pub tls: Option<TlsListeners>,
     /// The clients that are served; empty stands for all that can connect.
     pub allow_clients: Vec<IpNet>,
     /// Destinations allowed although they are denied by default, such as loopback.
@@ -61,10 +64,27 @@ pub struct Settings {
     pub quotas: Quotas,
 }
 
+impl Settings {
+    /// Of all listeners, whatever they speak.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let tls = self.tls.iter().flat_map(|tls| &tls.listen);
+        self.listen.iter().chain(tls).copied().collect()
+    }
+
+    /// Of those by which nobody has to show a certificate.
+    fn for_anybody(&self) -> Vec<SocketAddr> {
+        let known = self.tls.as_ref().filter(|tls| tls.knows_its_clients);
+        let mut addresses = self.addresses();
+        addresses.retain(|it| !known.is_some_and(|tls| tls.listen.contains(it)));
+        addresses
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            tls: None,
             allow_clients: Vec::new(),
             allow_destinations: Vec::new(),
             proxy_protocol_from: Vec::new(),
@@ -91,6 +111,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub(crate) listen: Vec<Listen>,
+    tls: Option<TlsListeners>,
     pub(crate) policy: Policy,
     pub(crate) rules: Rules,
     pub(crate) nat64: Nat64,
@@ -158,6 +179,9 @@ pub enum ConfigError {
     /// The same address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
+    /// A listener of which nobody could say what it speaks.
+    #[error("{0} is listed under listen and under [tls] listen")]
+    PlainAndTls(SocketAddr),
     /// No relay at all.
     #[error("--max-relays must be at least 1")]
     NoRelays,
@@ -187,12 +211,12 @@ impl Config {
         if settings.max_relays == Some(0) {
             return Err(ConfigError::NoRelays);
         }
+        let listen = listeners(&settings.addresses());
         let policy = Policy {
             allow_clients: settings.allow_clients,
             allow_destinations: settings.allow_destinations,
             proxy_protocol_from: settings.proxy_protocol_from,
         };
-        let listen = listeners(&settings.listen);
         let is_listener = |it| listen.iter().any(|listen| listen.address == it);
         settings
             .rules
@@ -200,6 +224,7 @@ impl Config {
             .map_err(ConfigError::Rule)?;
         Ok(Self {
             listen,
+            tls: settings.tls,
             policy,
             rules: settings.rules,
             nat64: settings.nat64,
@@ -224,6 +249,12 @@ impl Config {
     pub fn process(&self) -> &Process {
         &self.process
     }
+
+    /// How TLS is spoken by the listener that was configured so, if it is.
+    pub(crate) fn tls_at(&self, listener: SocketAddr) -> Option<&TlsListeners> {
+        let tls = self.tls.as_ref();
+        tls.filter(|tls| tls.listen.contains(&listener))
+    }
 }
 
 pub(crate) fn is_everybody(net: &&IpNet) -> bool {
@@ -236,12 +267,26 @@ pub(crate) fn is_open(address: &&SocketAddr) -> bool {
 }
 
 fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
-    let mut rest = settings.listen.as_slice();
+    let is_both = |it: &&SocketAddr| settings.listen.contains(it);
+    if let Some(both) = settings
+        .tls
+        .iter()
+        .flat_map(|tls| &tls.listen)
+        .find(is_both)
+    {
+        return Err(ConfigError::PlainAndTls(*both));
+    }
+    let addresses = settings.addresses();
+    let mut rest = addresses.as_slice();
     while let Some((address, others)) = rest.split_first() {
         if address.port() != 0 && others.contains(address) {
             return Err(ConfigError::ListenTwice(*address));
         }
         rest = others;
+    }
+    let for_anybody = settings.for_anybody();
+    if for_anybody.is_empty() && !addresses.is_empty() {
+        return Ok(());
     }
     if settings.open_relay_for_anyone || !settings.users.is_empty() {
         return Ok(());
@@ -250,7 +295,7 @@ fn check_listeners(settings: &Settings) -> Result<(), ConfigError> {
         return Err(ConfigError::BelievesEverybody(*net));
     }
     // A balancer on this host brings clients of the whole world to a listener on loopback.
-    let open = match settings.listen.iter().find(is_open) {
+    let open = match for_anybody.iter().find(is_open) {
         Some(open) => ConfigError::OpenRelay(*open),
         None if settings.proxy_protocol_from.is_empty() => return Ok(()),
         None => ConfigError::OpenBalancer,

@@ -1,7 +1,9 @@
-//! What this process gives up once its listeners stand: its user, new privileges, core dumps, and all files but those
-//! that it needs again, to reload, to resolve names and to make way for a successor.
+//! What this process gives up once its listeners stand: its user, new privileges, core dumps, all files but those
+//! that it needs again, to reload, to resolve names and to make way for a successor, and `calls` that it never makes.
 //!
 //! None of it can be had back, by a successor neither: that one finds most of it done.
+
+mod calls;
 
 use std::ffi::CString;
 use std::io;
@@ -26,7 +28,7 @@ use crate::sys::process::{Account, account, become_account};
 pub struct Process {
     /// Who it is once its listeners are bound; `None` for whoever has started it.
     pub user: Option<String>,
-    /// Whether files that are not needed are out of reach.
+    /// Whether files and system calls that are not needed are out of reach.
     pub sandbox: bool,
     /// Whether a crash may write what is in memory to a file, passwords and all, and a debugger of the same user read it.
     pub core_dumps: bool,
@@ -58,7 +60,7 @@ pub struct Needs {
 /// Gives up what is not needed. To be called before any other thread is there. Says whether it is in a sandbox.
 ///
 /// # Errors
-/// If what was asked for cannot be had. A kernel without Landlock is no error.
+/// If what was asked for cannot be had. A kernel without Landlock or seccomp is no error.
 pub fn confine(process: &Process, needs: &Needs, is_in_sandbox: bool) -> Result<bool, StartError> {
     if let Some(user) = &process.user {
         change_user(user, needs).map_err(|error| StartError::User(user.clone(), error))?;
@@ -72,8 +74,16 @@ pub fn confine(process: &Process, needs: &Needs, is_in_sandbox: bool) -> Result<
     // A kernel that cannot is older than Linux 3.5.
     let _ = set_no_new_privs(true);
     // The layers of one sandbox in another are limited in number, and successors have successors.
-    let is_in_sandbox = is_in_sandbox
-        || process.sandbox && restrict(process, needs).map_err(StartError::Sandbox)?;
+    let mut is_in_sandbox = is_in_sandbox;
+    if process.sandbox && !is_in_sandbox {
+        let has_files = restrict(process, needs).map_err(StartError::Sandbox)?;
+        // Last, so that all of the above may be among them.
+        let has_calls = calls::refuse().map_err(StartError::Calls)?;
+        if !has_calls {
+            tracing::debug!("this kernel has no seccomp filters for this processor");
+        }
+        is_in_sandbox = has_files || has_calls;
+    }
     for file in &process.files {
         // Not by opening it, which may wait if it is a pipe.
         if let Err(error) = access(file, rustix::fs::Access::READ_OK) {

@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::nat64::Nat64;
 use crate::outgoing::Outgoing;
+use crate::stream::Stream;
+use crate::tls::Session;
 use crate::wait::poll_until;
 
 /// RFC 8305 §5: the Connection Attempt Delay.
@@ -25,16 +27,24 @@ pub(crate) struct Target<'r> {
     pub(crate) outgoing: Outgoing<'r>,
 }
 
-/// A connection to the destination.
+/// A connection to the destination. It lingers for zero seconds: it is reset unless an orderly end to it is found.
 #[derive(Debug)]
 pub(crate) struct Dialled {
     pub(crate) socket: OwnedFd,
+    /// What is spoken there, by an upstream.
+    pub(crate) tls: Option<Session>,
     /// The address that was asked for.
     pub(crate) target: SocketAddr,
     /// The address that was dialled: another one if a translator stands between.
     pub(crate) peer: SocketAddr,
     /// What the reply says as BND.ADDR and BND.PORT.
     pub(crate) local: SocketAddr,
+}
+
+impl Dialled {
+    pub(crate) fn stream(&self) -> Stream<'_> {
+        Stream::new(self.socket.as_fd(), self.tls.as_ref())
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +177,7 @@ impl Attempt {
         match local {
             Ok(local) => Ok(Dialled {
                 socket: socket.into(),
+                tls: None,
                 target,
                 peer,
                 // Always there: the socket was made for an IP address.
@@ -184,6 +195,9 @@ fn connect(address: SocketAddr, outgoing: Outgoing<'_>) -> io::Result<Socket> {
     socket.set_tcp_nodelay(true)?;
     // A relay has no urgent mark to pass on: the octet under it is one of the stream's, or it would be lost.
     socket.set_out_of_band_inline(true)?;
+    // As the client's: whatever becomes of this process, what it leaves behind is not the end of a stream, and be it of one
+    // over which nothing has gone yet. The destination may know of the connection before we do.
+    socket.set_linger(Some(Duration::ZERO))?;
     outgoing.apply(&socket, address)?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),

@@ -1,15 +1,14 @@
-//! One direction of a relay: reads from one socket, writes to the other, never waits.
+//! One direction of a relay: reads from one stream, writes to the other, never waits.
 //! When to call it, and what a break means for the other direction, is the relay's business.
 
-use std::os::fd::BorrowedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
 
 use crate::pipes::{BUFFER_OCTETS, Buffer, Pipe, Pools};
+use crate::stream::Stream;
 
 /// So many full buffers make bulk.
 const BULK_BUFFERS: u32 = 2;
@@ -21,7 +20,7 @@ const TURN_OCTETS: usize = 4 << 20;
 const PLENTY_OCTETS: usize = 256 << 10;
 
 /// A relay that has nothing to carry octets in looks again after so long; it delays itself alone.
-const WITHOUT_MEMORY: Duration = Duration::from_millis(10);
+pub(crate) const WITHOUT_MEMORY: Duration = Duration::from_millis(10);
 
 /// The stream that broke.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +30,8 @@ pub(crate) enum Broke {
 }
 
 pub(crate) struct Direction<'a> {
-    from: BorrowedFd<'a>,
-    to: BorrowedFd<'a>,
+    from: Stream<'a>,
+    to: Stream<'a>,
     pools: &'a Pools,
     carrier: Carrier<'a>,
     wants: Wants,
@@ -53,16 +52,13 @@ enum Carrier<'a> {
 enum Wants {
     Read,
     Write,
+    /// To pass the end on.
+    Shut,
     Nothing,
 }
 
 impl<'a> Direction<'a> {
-    pub(crate) fn new(
-        from: BorrowedFd<'a>,
-        to: BorrowedFd<'a>,
-        pools: &'a Pools,
-        now: Instant,
-    ) -> Self {
+    pub(crate) fn new(from: Stream<'a>, to: Stream<'a>, pools: &'a Pools, now: Instant) -> Self {
         Self {
             from,
             to,
@@ -77,7 +73,7 @@ impl<'a> Direction<'a> {
         }
     }
 
-    pub(crate) fn from(&self) -> BorrowedFd<'a> {
+    pub(crate) fn from(&self) -> Stream<'a> {
         self.from
     }
 
@@ -111,10 +107,9 @@ impl<'a> Direction<'a> {
 
     /// What to poll the sink for.
     pub(crate) fn writes(&self) -> PollFlags {
-        if self.wants == Wants::Write {
-            PollFlags::OUT
-        } else {
-            PollFlags::empty()
+        match self.wants {
+            Wants::Write | Wants::Shut => PollFlags::OUT,
+            Wants::Read | Wants::Nothing => PollFlags::empty(),
         }
     }
 
@@ -123,7 +118,7 @@ impl<'a> Direction<'a> {
         let dead = PollFlags::ERR | PollFlags::HUP;
         match self.wants {
             Wants::Read => !self.is_paused && source.intersects(PollFlags::IN | dead),
-            Wants::Write => sink.intersects(PollFlags::OUT | dead),
+            Wants::Write | Wants::Shut => sink.intersects(PollFlags::OUT | dead),
             Wants::Nothing => false,
         }
     }
@@ -136,6 +131,9 @@ impl<'a> Direction<'a> {
     /// Moves octets until one of the sockets has nothing to give or take, the source ends (which is
     /// passed on), or it is the other direction's turn, which it is after `most` octets at the latest.
     pub(crate) fn pump(&mut self, now: Instant, most: Option<usize>) -> Result<(), Broke> {
+        if self.wants == Wants::Shut {
+            return self.shut();
+        }
         let most = most.unwrap_or(TURN_OCTETS).min(TURN_OCTETS);
         let mut turn_octets = 0_usize;
         loop {
@@ -190,8 +188,7 @@ impl<'a> Direction<'a> {
                 self.abandon();
                 // Behind a break, a reset follows in place of the orderly end.
                 if !self.is_source_broken {
-                    // ENOTCONN: the sink broke, which its own direction finds out.
-                    let _ = shutdown(self.to, Shutdown::Write);
+                    self.shut()?;
                 }
                 Ok(false)
             }
@@ -210,6 +207,19 @@ impl<'a> Direction<'a> {
                 Err(Broke::Source(errno))
             }
         }
+    }
+
+    /// Passes the end of the stream on, which may have to wait for the sink as octets do.
+    fn shut(&mut self) -> Result<(), Broke> {
+        match self.to.shut() {
+            Ok(()) => self.wants = Wants::Nothing,
+            Err(Errno::AGAIN) => self.wants = Wants::Shut,
+            Err(errno) => {
+                self.abandon();
+                return Err(Broke::Sink(errno));
+            }
+        }
+        Ok(())
     }
 
     /// Writes from the carrier; 0 if the sink takes nothing.
@@ -233,7 +243,12 @@ impl<'a> Direction<'a> {
     /// A buffer at first; a pipe once the direction is bulk, if there is one to be had. One is as good as the other where
     /// memory has run out; false if there is neither.
     fn choose_carrier(&mut self) -> bool {
-        if self.full_buffers >= BULK_BUFFERS && !matches!(self.carrier, Carrier::Pipe(_)) {
+        if self.carrier.is_pipe() && self.pools.are_pipes_wanted_back() {
+            self.carrier = Carrier::Nothing;
+            self.full_buffers = 0;
+        }
+        let is_plain = self.from.tls().is_none() && self.to.tls().is_none();
+        if is_plain && self.full_buffers >= BULK_BUFFERS && !self.carrier.is_pipe() {
             match self.pools.pipe() {
                 Some(pipe) => self.carrier = Carrier::Pipe(pipe),
                 None => self.full_buffers = 0, // asked again after as many more
@@ -241,8 +256,8 @@ impl<'a> Direction<'a> {
         }
         if matches!(self.carrier, Carrier::Nothing) {
             let buffer = self.pools.buffer().map(Carrier::Buffer);
-            let carrier = buffer.or_else(|| self.pools.pipe().map(Carrier::Pipe));
-            self.carrier = carrier.unwrap_or(Carrier::Nothing);
+            let pipe = || self.pools.pipe().filter(|_| is_plain).map(Carrier::Pipe);
+            self.carrier = buffer.or_else(pipe).unwrap_or(Carrier::Nothing);
         }
         !matches!(self.carrier, Carrier::Nothing)
     }
@@ -291,19 +306,19 @@ impl Carrier<'_> {
         matches!(self, Self::Pipe(_))
     }
 
-    fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    fn fill(&mut self, from: Stream<'_>, most: usize) -> Result<usize, Errno> {
         match self {
             Self::Nothing => Err(Errno::AGAIN),
             Self::Buffer(buffer) => buffer.fill(from, most),
-            Self::Pipe(pipe) => pipe.fill(from, most),
+            Self::Pipe(pipe) => pipe.fill(from.socket(), most),
         }
     }
 
-    fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    fn drain(&mut self, to: Stream<'_>) -> Result<usize, Errno> {
         match self {
             Self::Nothing => Ok(0),
             Self::Buffer(buffer) => buffer.drain(to),
-            Self::Pipe(pipe) => pipe.drain(to),
+            Self::Pipe(pipe) => pipe.drain(to.socket()),
         }
     }
 

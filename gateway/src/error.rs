@@ -14,6 +14,7 @@ use crate::policy::Denial;
 use crate::proxy::ProxyError;
 use crate::resolve::ResolveError;
 use crate::rules::DeniedBy;
+use crate::tls::Broken;
 
 /// Why the gateway does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,9 @@ pub enum StartError {
     /// The kernel has Landlock, and refuses.
     #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
     Sandbox(landlock::RulesetError),
+    /// The kernel has seccomp, and refuses.
+    #[error("no sandbox, which sandbox = false under [process] does without: {0}")]
+    Calls(seccompiler::Error),
     /// The handlers of SIGTERM and SIGINT cannot be installed.
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
@@ -56,8 +60,13 @@ pub(crate) enum ServeError {
     HandshakeDeadline,
     #[error("client has gone away")]
     ClientGone,
+    /// Neither told nor served, while others came.
+    #[error("no complete request, and others have come")]
+    GaveWay,
     #[error("{0}")]
     Proxy(ProxyError),
+    #[error("{0}")]
+    Tls(Broken),
     #[error("{0} is not supported")]
     Command(Cmd),
     #[error("RESOLVE_PTR of what is no address")]
@@ -69,6 +78,8 @@ pub(crate) enum ServeError {
     ClientRelays,
     #[error("user has as many relays as it may have")]
     UserRelays,
+    #[error("rule {0} has as many relays as it may have")]
+    RuleRelays(String),
     #[error("destination is not allowed: {0}")]
     Denied(Denial, Option<SocketAddr>),
     #[error("{}", match &.0.0 {
@@ -102,7 +113,9 @@ impl ServeError {
             | Self::Login(_)
             | Self::HandshakeDeadline
             | Self::ClientGone
+            | Self::GaveWay
             | Self::Proxy(_)
+            | Self::Tls(_)
             | Self::Client
             | Self::ClientRelays => None,
             Self::Command(_) => Some(Rep::COMMAND_NOT_SUPPORTED),
@@ -116,7 +129,7 @@ impl ServeError {
                 Some(Rep::HOST_UNREACHABLE)
             }
             // 02 would be for ever; one relay less, and this one can be had.
-            Self::UserRelays => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
+            Self::UserRelays | Self::RuleRelays(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Resolve(_) => Some(Rep::GENERAL_SOCKS_SERVER_FAILURE),
             Self::Dial(error, _) => Some(rep_of(error)),
             // By its name, though most servers say it of silence.
@@ -128,7 +141,7 @@ impl ServeError {
 
     /// Whether a reply of ours is on its way to the client, and must not be lost to a reset.
     pub(crate) fn is_told(&self) -> bool {
-        matches!(self, Self::Handshake(_) | Self::Login(_)) || self.rep().is_some()
+        matches!(self, Self::Handshake(_) | Self::Login(_) | Self::Tls(_)) || self.rep().is_some()
     }
 
     /// The destination's address that the error is about, if one is.
@@ -150,16 +163,20 @@ impl ServeError {
             Self::Login(_) => "password-not-checked",
             Self::HandshakeDeadline => "handshake-deadline",
             Self::ClientGone => "client-gone",
+            Self::GaveWay => "gave-way",
             Self::Proxy(_) => "bad-proxy-header",
+            Self::Tls(_) => "tls-failed",
             Self::Command(_) => "command-not-supported",
             Self::Client => "client-not-allowed",
             Self::ClientRelays => "too-many-relays-of-client",
             Self::UserRelays => "too-many-relays-of-user",
+            Self::RuleRelays(_) => "too-many-relays-of-rule",
             Self::Denied(..) => "destination-not-allowed",
             Self::Rule(..) => "denied-by-rule",
             Self::NotAnAddress => "not-an-address",
             Self::Resolve(ResolveError::Unknown) => "unknown-name",
             Self::Resolve(ResolveError::NoAddress) | Self::NoAddress => "no-address",
+            Self::Resolve(ResolveError::Stalled) => "too-many-look-ups",
             Self::Resolve(_) => "resolver-failed",
             Self::Dial(..) => "dial-failed",
             Self::Loop(_) => "loop",
@@ -181,7 +198,8 @@ impl From<DialError> for ServeError {
 /// REP for the error of a connect(2).
 pub(crate) fn rep_of(error: &io::Error) -> Rep {
     match error.raw_os_error() {
-        Some(libc::ECONNREFUSED) => Rep::CONNECTION_REFUSED,
+        // A reset that has come before we know of the connection: it died in the listener's queue, and the listener with it.
+        Some(libc::ECONNREFUSED | libc::ECONNRESET) => Rep::CONNECTION_REFUSED,
         // 06 is TTL EXPIRED by its name; it is what servers say of a destination that is silent.
         Some(libc::ETIMEDOUT) => Rep::TTL_EXPIRED,
         Some(libc::EHOSTUNREACH | libc::EHOSTDOWN) => Rep::HOST_UNREACHABLE,
@@ -210,6 +228,7 @@ mod tests {
             (libc::EHOSTUNREACH, 0x04),
             (libc::EHOSTDOWN, 0x04),
             (libc::ECONNREFUSED, 0x05),
+            (libc::ECONNRESET, 0x05),
             (libc::ETIMEDOUT, 0x06),
             (libc::EMFILE, 0x01),
             (libc::ENOMEM, 0x01),

@@ -19,6 +19,7 @@ use crate::nat64::{Nat64, Nat64Table};
 use crate::quotas::Quotas;
 use crate::rules::{Groups, Rule, Rules};
 use crate::text::{Cidr, Endpoint, Level, PrefixV6, Rate, Span};
+use crate::tls::{ClientTable, ServerTable};
 use crate::upstream::UpstreamTable;
 
 /// All of the file.
@@ -36,6 +37,7 @@ pub(crate) struct File {
     pub(crate) rule: Vec<Spanned<Rule>>,
     pub(crate) upstream: Vec<Spanned<UpstreamTable>>,
     pub(crate) nat64: Option<Nat64Table>,
+    pub(crate) tls: Option<ServerTable>,
     pub(crate) log: Log,
     pub(crate) metrics: Metrics,
     pub(crate) process: ProcessSection,
@@ -114,19 +116,27 @@ impl File {
     pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         let text = fs::read_to_string(path)
             .map_err(|error| FileError::Unreadable(path.to_owned(), error))?;
-        let mut file: Self = toml::from_str(&text)
-            .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
-        file.check().map_err(|(at, why)| FileError::Senseless {
-            path: path.to_owned(),
-            line: line_of(&text, at),
-            why,
-        })?;
+        let mut file = Self::parse(path, &text)?;
         let folder = path.parent().unwrap_or_else(|| Path::new(""));
         file.password_file = file.password_file.map(|path| folder.join(path));
         for upstream in file.upstream.iter_mut().map(Spanned::get_mut) {
             upstream.password_file = upstream.password_file.take().map(|path| folder.join(path));
+            upstream.tls = upstream.tls.take().map(|tls| tls.within(folder));
         }
+        file.tls = file.tls.map(|tls| tls.within(folder));
         file.log.file = file.log.file.map(|path| folder.join(path));
+        Ok(file)
+    }
+
+    /// What the text says. Its file is named where it is wrong.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+        let file: Self = toml::from_str(text)
+            .map_err(|error| FileError::Wrong(path.to_owned(), Box::new(error)))?;
+        file.check().map_err(|(at, why)| FileError::Senseless {
+            path: path.to_owned(),
+            line: line_of(text, at),
+            why,
+        })?;
         Ok(file)
     }
 
@@ -158,6 +168,14 @@ impl File {
             .as_deref()
             .into_iter()
             .chain(of_upstreams)
+    }
+
+    /// All that has to do with certificates.
+    pub(crate) fn tls_files(&self) -> impl Iterator<Item = &Path> {
+        let upstreams = self.upstream.iter().map(Spanned::get_ref);
+        let of_upstreams = upstreams.filter_map(|it| it.tls.as_ref());
+        let own = self.tls.iter().flat_map(ServerTable::files);
+        own.chain(of_upstreams.flat_map(ClientTable::files))
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
+use rustix::net::sockopt;
 use socks_wire::{
     Bound, Credentials, Rep, ServerHandshake, ServerMethods, ServerRequest, ServerStep, Version,
     encode_reply,
@@ -16,6 +16,8 @@ use zeroize::Zeroizing;
 use crate::error::ServeError;
 use crate::logins::Unjudged;
 use crate::rules::logged;
+use crate::stream::Stream;
+use crate::tls::{Broken, Session, TlsListeners};
 use crate::wait::poll_until;
 
 /// What is read at a time. No message of the handshake is longer than 513 octets.
@@ -45,7 +47,7 @@ pub(crate) type Check<'a> = dyn Fn(&Credentials<'_>) -> Result<bool, Unjudged> +
 ///
 /// A client that fails has been told so where the RFC has a word for it, and is to be hung up on.
 pub(crate) fn negotiate(
-    client: BorrowedFd<'_>,
+    client: Stream<'_>,
     check: Option<&Check<'_>>,
     deadline: Instant,
     user: &mut Option<String>,
@@ -95,7 +97,7 @@ pub(crate) fn negotiate(
 
 /// Answers a request in the client's own version.
 pub(crate) fn reply(
-    client: BorrowedFd<'_>,
+    client: Stream<'_>,
     version: Version,
     rep: Rep,
     bound: &Bound,
@@ -113,13 +115,17 @@ pub(crate) fn reply(
 
 /// Closes after a failure reply so that the reply arrives: close(2) with octets of the client unread
 /// is a reset, and a reset makes the client's kernel forget what it has not handed out yet.
-pub(crate) fn hang_up(client: BorrowedFd<'_>) {
+pub(crate) fn hang_up(client: Stream<'_>) {
     let deadline = Instant::now()
         .checked_add(HANG_UP)
         .unwrap_or_else(Instant::now);
     // A client that is gone already has nothing to lose.
-    let _ = sockopt::set_socket_linger(client, None);
-    let _ = shutdown(client, Shutdown::Write);
+    let _ = sockopt::set_socket_linger(client.socket(), None);
+    while client.shut() == Err(Errno::AGAIN)
+        && wait(client.socket(), PollFlags::OUT, Errno::AGAIN, deadline).is_ok()
+    {}
+    // Nobody asks what they are.
+    let client = Stream::plain(client.socket());
     let mut octets = [0; READ_OCTETS];
     let mut received = 0_usize;
     while received < HANG_UP_OCTETS {
@@ -130,31 +136,44 @@ pub(crate) fn hang_up(client: BorrowedFd<'_>) {
     }
 }
 
+/// TLS, before anything else is said. A client that fails has been told why, and is to be hung up on.
+pub(crate) fn secure(
+    tls: &TlsListeners,
+    client: BorrowedFd<'_>,
+    deadline: Instant,
+) -> Result<Session, ServeError> {
+    let session = tls.session().map_err(ServeError::Tls)?;
+    loop {
+        match session.shake_hands(client) {
+            Ok(None) => return Ok(session),
+            Ok(Some(flags)) => wait(client, flags, Errno::AGAIN, deadline)?,
+            Err(broken @ Broken::Tls(_)) => return Err(ServeError::Tls(broken)),
+            Err(Broken::Socket(_) | Broken::CutOff) => return Err(ServeError::ClientGone),
+        }
+    }
+}
+
 /// At least one octet; the end of the stream is an error.
 fn receive_some(
-    client: BorrowedFd<'_>,
+    client: Stream<'_>,
     octets: &mut [u8],
     deadline: Instant,
 ) -> Result<usize, ServeError> {
     loop {
-        match recv(client, &mut *octets, RecvFlags::empty()) {
-            Ok((0, _)) => return Err(ServeError::ClientGone),
-            Ok((received, _)) => return Ok(received),
-            Err(errno) => wait(client, PollFlags::IN, errno, deadline)?,
+        match client.recv(octets) {
+            Ok(0) => return Err(ServeError::ClientGone),
+            Ok(received) => return Ok(received),
+            Err(errno) => wait(client.socket(), PollFlags::IN, errno, deadline)?,
         }
     }
 }
 
 /// At least one octet.
-fn send_some(
-    client: BorrowedFd<'_>,
-    message: &[u8],
-    deadline: Instant,
-) -> Result<usize, ServeError> {
+fn send_some(client: Stream<'_>, message: &[u8], deadline: Instant) -> Result<usize, ServeError> {
     loop {
-        match send(client, message, SendFlags::NOSIGNAL) {
+        match client.send(message) {
             Ok(sent) => return Ok(sent),
-            Err(errno) => wait(client, PollFlags::OUT, errno, deadline)?,
+            Err(errno) => wait(client.socket(), PollFlags::OUT, errno, deadline)?,
         }
     }
 }

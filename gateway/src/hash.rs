@@ -42,6 +42,11 @@ impl Hash {
     /// `None` if it is none, or takes more than a gateway gives.
     pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let hash = PasswordHash::new(str::from_utf8(text).ok()?).ok()?;
+        // The PHC format: each parameter once. Which of two holds would be up to whoever reads it.
+        let names = || hash.params.iter().map(|(name, _)| name);
+        if names().any(|name| names().filter(|other| *other == name).count() > 1) {
+            return None;
+        }
         let params = Params::try_from(&hash).ok()?;
         let is_affordable = params.m_cost() <= MOST_MEMORY_KIB
             && params.t_cost() <= MOST_PASSES
@@ -161,7 +166,12 @@ mod tests {
                 "{greedy}"
             );
         }
-        for broken in ["$argon2id$", "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ"] {
+        let twice = text.replace("t=2", "t=1000,t=2");
+        for broken in [
+            "$argon2id$",
+            "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ",
+            &twice,
+        ] {
             assert!(Hash::parse(broken.as_bytes()).is_none(), "{broken}");
         }
     }

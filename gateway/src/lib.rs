@@ -20,8 +20,8 @@
 //!
 //! One client's way through the modules: `listener` accepts it, `serve` tells its story with
 //! `handshake`, `policy`, `resolve`, `dial` and `relay`, and `record` logs it. Nothing on that way
-//! is shared between clients but the pools of buffers and pipes, the table of who is there, and what one of them may take:
-//! `shares`, `pace` and `logins`. `memory` says when there is too little for another one.
+//! is shared between clients but the pools of buffers and pipes, the table of who is there, what one of them may take:
+//! `shares`, `pace` and `logins`, and how many look-ups are under way: `zones`. `memory` says when there is too little for another one.
 //! `figures` and `watched` are what `status` shows of it, in a thread of its own.
 
 #![deny(unsafe_code)]
@@ -29,12 +29,16 @@
 mod args;
 mod config;
 mod confine;
+mod descriptors;
 mod dial;
 mod direction;
 mod ending;
 mod error;
 mod figures;
 mod file;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod hash;
 mod inherited;
@@ -44,6 +48,7 @@ mod log;
 mod logins;
 mod lookup;
 mod manager;
+mod manual;
 mod memory;
 mod metrics;
 mod nat64;
@@ -64,13 +69,16 @@ mod serve;
 mod shares;
 mod shutdown;
 mod status;
+mod stream;
 mod sys;
 mod text;
+mod tls;
 mod upgrade;
 mod upstream;
 mod users;
 mod wait;
 mod watched;
+mod zones;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -95,11 +103,13 @@ pub use crate::passwd::PasswdError;
 pub use crate::quotas::Quotas;
 pub use crate::rules::Rules;
 pub use crate::shutdown::Shutdown;
+pub use crate::tls::{TlsError, TlsListeners};
 pub use crate::upgrade::{Again, Report};
 pub use crate::upstream::UpstreamError;
 pub use crate::users::{Users, UsersError};
 
 use crate::config::Listen;
+use crate::descriptors::Descriptors;
 use crate::figures::Figures;
 use crate::listener::Listener;
 use crate::live::Live;
@@ -110,6 +120,7 @@ use crate::relays::Relays;
 use crate::shares::Shares;
 use crate::shutdown::{Event, Events};
 use crate::status::Status;
+use crate::zones::Zones;
 
 /// What the threads of one gateway share.
 #[derive(Debug)]
@@ -122,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) shares: Arc<Shares>,
     pub(crate) events: Events,
     pub(crate) figures: Figures,
+    pub(crate) zones: Zones,
 }
 
 /// A gateway whose listeners stand; clients are served once it runs.
@@ -144,9 +156,6 @@ type Reread = dyn Fn() -> Result<Config, String> + Send;
 /// Between two attempts to start a thread for a listener that has none.
 const THREAD_RETRY: Duration = Duration::from_millis(100);
 
-/// Descriptors left for what is no relay: listeners, log, resolver, pipes, those who watch.
-const SPARE_DESCRIPTORS: u64 = 64;
-
 impl Gateway {
     /// Binds every listener.
     ///
@@ -164,15 +173,17 @@ impl Gateway {
     pub fn adopt(config: Config, mut inherited: Inherited) -> Result<Self, StartError> {
         let (sender, events) = Events::channel();
         let (listen, metrics) = (config.listen.clone(), config.metrics.listen);
+        let descriptors = Arc::<Descriptors>::default();
         let shared = Arc::new(Shared {
-            relays: Arc::new(Relays::new(most_relays(&config))),
+            relays: Arc::new(Relays::new(config.max_relays, Arc::clone(&descriptors))),
             config: Live::new(config),
-            pools: Pools::default(),
+            pools: Pools::new(descriptors),
             own: OwnAddresses::default(),
             logins: Logins::new(),
             shares: Arc::default(),
             events: sender,
             figures: Figures::default(),
+            zones: Zones::default(),
         });
         let mut gateway = Self {
             shared,
@@ -287,7 +298,7 @@ impl Gateway {
                 return Err(StartError::Thread(error));
             }
         }
-        self.shared.relays.set_most(most_relays(&config));
+        self.shared.relays.set_most(config.max_relays);
         self.shared.config.replace(config);
         self.close_but(&self.listeners, &listeners);
         if let Some((log, opened)) = log {
@@ -417,22 +428,6 @@ pub fn raise_descriptor_limit() {
             ..limit
         },
     );
-}
-
-fn most_relays(config: &Config) -> usize {
-    config.max_relays.unwrap_or_else(affordable_relays)
-}
-
-/// As many relays as the limit on descriptors has room for, so that it is not reached in the middle
-/// of a dial.
-fn affordable_relays() -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let relays = descriptors
-        .saturating_sub(SPARE_DESCRIPTORS)
-        .checked_div(2)
-        .unwrap_or(0)
-        .max(1);
-    usize::try_from(relays).unwrap_or(usize::MAX)
 }
 
 fn is_without_family(error: &std::io::Error) -> bool {

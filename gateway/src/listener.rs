@@ -10,14 +10,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -29,6 +29,7 @@ use crate::memory::has_room;
 use crate::serve::{refuse, seat, serve};
 use crate::shutdown::Event;
 use crate::sys;
+use crate::wait::is_readable;
 
 /// What getaddrinfo(3) needs with the usual modules of nsswitch, several times over. The relay
 /// itself is content with 32 KiB; what is not touched costs address space only.
@@ -43,6 +44,9 @@ pub(crate) const SPARE_FOR: Duration = Duration::from_secs(2);
 /// After accept has failed for want of descriptors or memory, or for good.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// For the thread of a client that gives way.
+const SHORT_PAUSE: Duration = Duration::from_millis(1);
+
 pub(crate) struct Listener {
     shared: Arc<Shared>,
     /// `None` once no further client is to be accepted.
@@ -54,8 +58,8 @@ pub(crate) struct Listener {
     is_shared: bool,
     /// Threads in accept(2), or on their way there.
     idle: AtomicUsize,
-    is_starved: AtomicBool,
-    is_short_of_threads: AtomicBool,
+    starved: Seldom,
+    short_of_threads: Seldom,
 }
 
 impl Listener {
@@ -106,8 +110,8 @@ impl Listener {
             configured,
             is_shared,
             idle: AtomicUsize::new(0),
-            is_starved: AtomicBool::new(false),
-            is_short_of_threads: AtomicBool::new(false),
+            starved: Seldom::default(),
+            short_of_threads: Seldom::default(),
         })
     }
 
@@ -136,12 +140,13 @@ impl Listener {
         if let Err(error) = started {
             self.idle.fetch_sub(1, Ordering::AcqRel);
             self.shared.figures.pauses.add("threads");
-            if !self.is_short_of_threads.swap(true, Ordering::Relaxed) {
+            // Whoever gives way leaves a thread for the next client.
+            self.shared.relays.make_room();
+            if self.short_of_threads.is_due() {
                 tracing::warn!(listener = %self.address, %error, "no thread for the next client");
             }
             return Err(error);
         }
-        self.is_short_of_threads.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -189,7 +194,8 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(client) = self.shared.relays.admit(client, peer) else {
+            let starved = || self.note_starved();
+            let Some(client) = self.shared.relays.admit(client, peer, starved) else {
                 self.idle.fetch_sub(1, Ordering::AcqRel);
                 return;
             };
@@ -199,8 +205,7 @@ impl Listener {
             }
             // A panic has been reported by the panic hook; it costs this client alone.
             let story = AssertUnwindSafe(|| {
-                let (listener, watched) = (self.configured, client.watched());
-                serve(&self.shared, client.as_fd(), peer, seat, listener, watched);
+                serve(&self.shared, &client, peer, seat, self.configured);
             });
             catch_unwind(story).ok();
             drop(client);
@@ -222,9 +227,8 @@ impl Listener {
                     let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
                     let Some(peer) = peer else { continue };
                     while !has_room() && self.socket().is_some() {
-                        self.starve();
+                        self.starve(true);
                     }
-                    self.is_starved.store(false, Ordering::Relaxed);
                     // v4-mapped clients are v4 ones, in the policy as in the log.
                     return Some((
                         client,
@@ -232,7 +236,11 @@ impl Listener {
                     ));
                 }
                 Err(Errno::AGAIN) if self.may_leave() => return None,
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => self.starve(),
+                Err(Errno::AGAIN) => self.shared.pools.tidy(),
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    // accept(2) says so whether there is a client or not.
+                    self.starve(is_readable(&socket));
+                }
                 // Somebody else has shut it down.
                 Err(Errno::INVAL) if self.socket().is_some() => thread::sleep(PAUSE),
                 // A client that is gone already (accept(2) passes network errors on), a signal, or
@@ -259,13 +267,33 @@ impl Listener {
         changed.is_ok()
     }
 
-    /// Out of descriptors or memory: running relays go on, and the next client waits.
-    fn starve(&self) {
-        if !self.is_starved.swap(true, Ordering::Relaxed) {
+    /// Out of descriptors or memory: running relays go on, and the next client waits, or another one gives way to it.
+    fn starve(&self, is_awaited: bool) {
+        self.note_starved();
+        let is_made = is_awaited && self.shared.relays.make_room();
+        thread::sleep(if is_made { SHORT_PAUSE } else { PAUSE });
+    }
+
+    fn note_starved(&self) {
+        if self.starved.is_due() {
             tracing::warn!(listener = %self.address, "out of descriptors or memory: clients wait");
         }
         self.shared.figures.pauses.add("descriptors");
         self.shared.pools.give_up_spare();
-        thread::sleep(PAUSE);
+    }
+}
+
+/// Once a minute: where one client gives way to the next, a limit is reached again and again.
+#[derive(Debug, Default)]
+struct Seldom(Mutex<Option<Instant>>);
+
+impl Seldom {
+    fn is_due(&self) -> bool {
+        let mut last = self.0.lock();
+        let is_due = last.is_none_or(|last| last.elapsed() >= Duration::from_secs(60));
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn route<'r>(
 ) -> Result<Route<'r>, ServeError> {
     let addresses = match judge_name(config, asked, destination)? {
         Some(rule) if !asked.name.is_some_and(is_number) => return Ok(Route::Via(rule, None)),
-        _ => real_addresses(destination)?,
+        _ => real_addresses(shared, destination)?,
     };
     let mut candidates = Vec::new();
     let mut denied = None;
@@ -115,7 +115,7 @@ pub(crate) fn name_at(
         // What our own resolver calls it says nothing of the host that the upstream would reach.
         return Err(ServeError::Command(asked.cmd));
     }
-    name_of(ip).map_err(ServeError::Resolve)
+    name_of(&shared.zones, ip).map_err(ServeError::Resolve)
 }
 
 /// What the policy denies no rule allows.
@@ -155,13 +155,16 @@ fn judge_name<'r>(
         .map_err(|by| ServeError::Rule(by, None))
 }
 
-fn real_addresses(destination: &Destination) -> Result<Vec<SocketAddr>, ServeError> {
+fn real_addresses(
+    shared: &Shared,
+    destination: &Destination,
+) -> Result<Vec<SocketAddr>, ServeError> {
     let port = destination.port;
     let Some(name) = name_in(destination) else {
         let ip = address_in(destination);
         return Ok(ip.map(|ip| SocketAddr::new(ip, port)).into_iter().collect());
     };
-    let mut addresses = resolve(name, port).map_err(ServeError::Resolve)?;
+    let mut addresses = resolve(&shared.zones, name, port).map_err(ServeError::Resolve)?;
     for address in &mut addresses {
         address.set_ip(address.ip().to_canonical());
     }

@@ -63,8 +63,8 @@ fn prepare(args: &mut Args, report: &mut Report) -> Result<Option<Start>, ArgsEr
             Ok(None)
         }
         Task::Check => args.config().map(|_config| None),
-        Task::PrintConfig => {
-            let text = args.in_force()?;
+        Task::Print => {
+            let text = args.printed()?;
             // Whoever reads it may have seen enough.
             io::stdout().write_all(text.as_bytes()).ok();
             Ok(None)

@@ -9,7 +9,7 @@ use crate::sys;
 
 /// What the heap keeps, once it has had it: what is given back to the kernel may become stacks of threads, which are kept
 /// by libc, and nothing would ever be left for another client.
-const KEPT_OCTETS: i32 = 1 << 20;
+const KEPT_OCTETS: u32 = 1 << 20;
 
 /// What is left for small things.
 /// Below 128 KiB malloc looks into the heap before it asks the kernel.
@@ -27,5 +27,10 @@ pub(crate) fn has_room() -> bool {
 /// others have. Relays move octets without malloc: they do not stand in each other's way.
 /// To be called before there are any.
 pub fn share_one_heap() {
-    sys::share_one_heap(KEPT_OCTETS);
+    sys::share_one_heap(KEPT_OCTETS.cast_signed());
+}
+
+/// Gives back what a burst has left between what is still in use, which free(3) does not. That takes milliseconds.
+pub(crate) fn give_back() {
+    sys::trim_heap(KEPT_OCTETS as usize);
 }

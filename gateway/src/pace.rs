@@ -12,6 +12,9 @@ const TURN: Duration = Duration::from_millis(50);
 /// A turn begins so much before all is paid: poll(2) wakes late rather than early.
 const AHEAD: Duration = Duration::from_millis(100);
 
+/// A client's, a user's and a rule's.
+const MOST_BUCKETS: usize = 3;
+
 /// When what has been moved is paid for.
 #[derive(Debug)]
 pub(crate) struct Bucket(Mutex<Instant>);
@@ -39,18 +42,18 @@ impl Bucket {
     }
 }
 
-/// The buckets of one relay: its client's and its user's, or none.
+/// The buckets of one relay: its client's, its user's and its rule's, or none.
 #[derive(Default)]
 pub(crate) struct Meter<'a> {
-    buckets: [Option<(&'a Bucket, u64)>; 2],
+    buckets: [Option<(&'a Bucket, u64)>; MOST_BUCKETS],
     ready_at: Option<Instant>,
 }
 
 impl<'a> Meter<'a> {
     /// Buckets, each with octets for a second.
     pub(crate) fn new<const N: usize>(given: [Option<(&'a Bucket, u64)>; N]) -> Self {
-        const { assert!(N <= 2, "a client's and a user's") };
-        let mut buckets = [None; 2];
+        const { assert!(N <= MOST_BUCKETS) };
+        let mut buckets = [None; MOST_BUCKETS];
         for (room, bucket) in buckets.iter_mut().zip(given) {
             *room = bucket;
         }

@@ -120,7 +120,7 @@ impl Passwd {
 }
 
 /// The file with this line where the user's stood, or at its end; and whether the user was there.
-fn with_line(old: &[u8], name: &[u8], line: &[u8]) -> (Zeroizing<Vec<u8>>, bool) {
+pub(crate) fn with_line(old: &[u8], name: &[u8], line: &[u8]) -> (Zeroizing<Vec<u8>>, bool) {
     // As much as it can be, so that no copy is left behind by a vector that grows.
     let room = old.len().saturating_add(line.len()).saturating_add(1);
     let mut new = Zeroizing::new(Vec::with_capacity(room));

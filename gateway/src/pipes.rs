@@ -3,16 +3,20 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{
     PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
 };
 
-use crate::memory::has_room;
+use crate::descriptors::{Descriptors, Pair};
+use crate::memory::{give_back, has_room};
+use crate::stream::Stream;
 
 /// Size of a buffer. The kernel hands a reader of loopback or GRO traffic at most this much at a
 /// time, so that a larger one is seldom filled.
@@ -35,15 +39,26 @@ const SPARE_PIPES: usize = 16;
 pub(crate) struct Pools {
     buffers: Mutex<Vec<Vec<u8>>>,
     pipes: Mutex<Vec<Ends>>,
+    /// Buffers have gone back to the heap, and not yet to the kernel.
+    is_heap_untidy: AtomicBool,
+    descriptors: Arc<Descriptors>,
 }
 
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
     capacity: usize,
+    _pair: Pair,
 }
 
 impl Pools {
+    pub(crate) fn new(descriptors: Arc<Descriptors>) -> Self {
+        Self {
+            descriptors,
+            ..Self::default()
+        }
+    }
+
     /// `None` if memory is running out.
     pub(crate) fn buffer(&self) -> Option<Buffer<'_>> {
         let spare = self.buffers.lock().pop();
@@ -77,15 +92,30 @@ impl Pools {
         buffer
     }
 
+    /// Whether a relay is to do without a pipe, and to give up the one that it has: a client waits for the descriptors.
+    pub(crate) fn are_pipes_wanted_back(&self) -> bool {
+        self.descriptors.are_wanted()
+    }
+
     /// A pipe of 16 slots or more, or `None` if descriptors or the user's pipe pages have run out.
     pub(crate) fn pipe(&self) -> Option<Pipe<'_>> {
+        if self.are_pipes_wanted_back() {
+            return None;
+        }
         let spare = self.pipes.lock().pop();
-        let ends = spare.or_else(Ends::new)?;
+        let ends = spare.or_else(|| Ends::new(self.descriptors.for_pipe()?))?;
         Some(Pipe {
             pools: self,
             ends: Some(ends),
             len: 0,
         })
+    }
+
+    /// For a quiet moment: after a burst memory goes back to the kernel.
+    pub(crate) fn tidy(&self) {
+        if self.is_heap_untidy.swap(false, Ordering::Relaxed) {
+            give_back();
+        }
     }
 
     /// Gives up what no relay needs: somebody else needs the descriptors or the memory more.
@@ -111,7 +141,7 @@ impl fmt::Debug for Pools {
 }
 
 impl Ends {
-    fn new() -> Option<Self> {
+    fn new(pair: Pair) -> Option<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
         for octets in PIPE_OCTETS {
             if fcntl_setpipe_size(&write, octets).is_ok() {
@@ -123,6 +153,7 @@ impl Ends {
             read,
             write,
             capacity,
+            _pair: pair,
         })
     }
 }
@@ -141,12 +172,17 @@ impl Buffer<'_> {
     }
 
     /// One recv of `most` octets into an empty buffer; 0 is the end of the stream.
-    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>, most: usize) -> Result<usize, Errno> {
+    pub(crate) fn fill(&mut self, from: Stream<'_>, most: usize) -> Result<usize, Errno> {
         debug_assert_eq!(self.len(), 0, "octets not yet sent");
         self.octets.clear();
         self.sent = 0;
+        let room = most.min(self.octets.capacity());
+        let (from, tls) = (from.socket(), from.tls());
+        if let Some(tls) = tls {
+            return tls.read(from, room, &mut self.octets);
+        }
         if most < BUFFER_OCTETS {
-            self.octets.resize(most.min(self.octets.capacity()), 0);
+            self.octets.resize(room, 0);
             let received = recv(from, self.octets.as_mut_slice(), RecvFlags::empty());
             let received = received.map_or_else(Err, |(received, _)| Ok(received));
             self.octets.truncate(received.unwrap_or(0));
@@ -157,9 +193,9 @@ impl Buffer<'_> {
     }
 
     /// One send of all there is.
-    pub(crate) fn drain(&mut self, to: BorrowedFd<'_>) -> Result<usize, Errno> {
+    pub(crate) fn drain(&mut self, to: Stream<'_>) -> Result<usize, Errno> {
         let waiting = self.octets.get(self.sent..).unwrap_or_default();
-        let sent = send(to, waiting, SendFlags::NOSIGNAL)?;
+        let sent = to.send(waiting)?;
         self.sent = self.sent.saturating_add(sent);
         Ok(sent)
     }
@@ -175,7 +211,10 @@ impl Drop for Buffer<'_> {
         let mut spare = self.pools.buffers.lock();
         if spare.len() < SPARE_BUFFERS {
             spare.push(octets);
+            return;
         }
+        drop((spare, octets));
+        self.pools.is_heap_untidy.store(true, Ordering::Relaxed);
     }
 }
 
@@ -225,6 +264,9 @@ impl Drop for Pipe<'_> {
         let Some(ends) = self.ends.take().filter(|_| self.len == 0) else {
             return;
         };
+        if self.pools.are_pipes_wanted_back() {
+            return;
+        }
         let mut spare = self.pools.pipes.lock();
         if spare.len() < SPARE_PIPES {
             spare.push(ends);
@@ -258,7 +300,8 @@ mod tests {
 
     #[test]
     fn a_pipe_is_as_large_as_an_unprivileged_user_may_ask_for() {
-        assert!(Ends::new().unwrap().capacity >= PIPE_LEAST_OCTETS);
+        let pair = Arc::<Descriptors>::default().for_pipe().unwrap();
+        assert!(Ends::new(pair).unwrap().capacity >= PIPE_LEAST_OCTETS);
     }
 
     #[test]
@@ -267,7 +310,7 @@ mod tests {
         let (mut outside, inside) = UnixStream::pair().unwrap();
 
         let mut buffer = pools.preloaded(b"early");
-        assert_eq!(buffer.drain(inside.as_fd()).unwrap(), 5);
+        assert_eq!(buffer.drain(Stream::plain(inside.as_fd())).unwrap(), 5);
         assert_eq!(buffer.len(), 0);
 
         let mut arrived = [0; 5];

@@ -183,6 +183,10 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
         }
         // 6to4 (RFC 3056 §2)
         [0x2002, high, low, ..] => (high, low),
+        // Teredo (RFC 4380 §4): the client's own address, inverted
+        [0x2001, 0, _, _, _, _, high, low] => (!high, !low),
+        // ISATAP (RFC 5214 §6.1), under any prefix
+        [_, _, _, _, 0 | 0x200, 0x5efe, high, low] => (high, low),
         _ => return None,
     };
     let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
@@ -279,9 +283,10 @@ mod tests {
     }
 
     /// Every v6 address in which `v4` can hide.
-    fn forms(v4: &str) -> [String; 7] {
+    fn forms(v4: &str) -> [String; 10] {
         let [a, b, c, d] = v4.parse::<Ipv4Addr>().unwrap().octets();
         let groups = format!("{a:02x}{b:02x}:{c:02x}{d:02x}");
+        let inverted = format!("{:02x}{:02x}:{:02x}{:02x}", !a, !b, !c, !d);
         [
             format!("::ffff:{v4}"),
             format!("::{v4}"),
@@ -290,6 +295,9 @@ mod tests {
             format!("64:ff9b:1::{v4}"),
             format!("2002:{groups}::"),
             format!("2002:{groups}::1"),
+            format!("2001:0:4136:e378:8000:63bf:{inverted}"),
+            format!("2001:db8::5efe:{groups}"),
+            format!("2001:db8::200:5efe:{groups}"),
         ]
     }
 

@@ -28,10 +28,10 @@ const V2_HEAD: usize = V2.len() + 4;
 
 /// A whole header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Header {
-    len_octets: usize,
+pub(crate) struct Header {
+    pub(crate) len_octets: usize,
     /// `None` if the balancer speaks for itself (its health check), or does not know for whom.
-    source: Option<SocketAddr>,
+    pub(crate) source: Option<SocketAddr>,
 }
 
 /// What a trusted balancer must not say.
@@ -86,7 +86,7 @@ pub(crate) fn read_source(
 }
 
 /// The header that `octets` begin with; `None` if more of them are needed.
-fn parse(octets: &[u8]) -> Result<Option<Header>, ProxyError> {
+pub(crate) fn parse(octets: &[u8]) -> Result<Option<Header>, ProxyError> {
     let begins = |with: &[u8]| octets.iter().zip(with).all(|(octet, due)| octet == due);
     if begins(V1) {
         parse_v1(octets)

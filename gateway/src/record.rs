@@ -58,6 +58,10 @@ impl<'a> Record<'a> {
             .requested(self.client, self.user.as_deref(), request.destination);
     }
 
+    pub(crate) fn has_request(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// The destination's connection stands.
     pub(crate) fn dialled(&mut self, peer: SocketAddr) {
         self.address = Some(peer);

@@ -22,6 +22,7 @@ use rustix::net::sockopt;
 use crate::direction::{Broke, Direction};
 use crate::pace::Meter;
 use crate::pipes::Pools;
+use crate::stream::Stream;
 use crate::sys;
 use crate::wait::poll_until;
 use crate::watched::{Moved, Octets};
@@ -75,9 +76,11 @@ impl End {
             Self::Total => "total-limit",
             Self::Broken(Side::Client, errno) if RESET.contains(&errno) => "client-reset",
             Self::Broken(Side::Client, Errno::TIMEDOUT) => "client-timed-out",
+            Self::Broken(Side::Client, Errno::PROTO) => "client-tls-broken",
             Self::Broken(Side::Client, _) => "client-errno",
             Self::Broken(Side::Destination, errno) if RESET.contains(&errno) => "destination-reset",
             Self::Broken(Side::Destination, Errno::TIMEDOUT) => "destination-timed-out",
+            Self::Broken(Side::Destination, Errno::PROTO) => "destination-tls-broken",
             Self::Broken(Side::Destination, _) => "destination-errno",
         }
     }
@@ -115,8 +118,8 @@ pub(crate) struct Terms<'a> {
 /// Relays until both directions have ended. `early` came from the client behind its request; it is
 /// never more than a buffer holds, since the handshake reads less than that at a time.
 pub(crate) fn relay(
-    client: BorrowedFd<'_>,
-    destination: BorrowedFd<'_>,
+    client: Stream<'_>,
+    destination: Stream<'_>,
     early: &[u8],
     pools: &Pools,
     terms: Terms<'_>,
@@ -201,6 +204,22 @@ impl<'a> Relay<'a> {
 
     /// Waits for something to do and does it.
     fn turn(&mut self, wake_at: Option<Instant>) {
+        // What TLS has taken from a socket is nothing that poll would report.
+        let ahead = [Side::Client, Side::Destination].map(|side| {
+            let from = self.directions(side).0;
+            let is_ahead = from.reads() == PollFlags::IN && from.from().is_ahead();
+            if is_ahead {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            }
+        });
+        let is_ahead = ahead.contains(&PollFlags::IN);
+        let wake_at = if is_ahead {
+            Some(Instant::now())
+        } else {
+            wake_at
+        };
         let mut fds = [Side::Client, Side::Destination].map(|side| {
             let (from, to) = self.directions(side);
             PollFd::from_borrowed_fd(self.socket(side), from.reads() | to.writes())
@@ -219,7 +238,7 @@ impl<'a> Relay<'a> {
             return; // ENOMEM at worst: tried again in the next turn
         }
         let now = Instant::now();
-        let [client, destination] = fds.map(|fd| fd.revents());
+        let [client, destination] = [fds[0].revents() | ahead[0], fds[1].revents() | ahead[1]];
         if self.to_destination.is_due(client, destination) {
             self.pump(Side::Client, now);
         }
@@ -286,7 +305,7 @@ impl<'a> Relay<'a> {
     }
 
     fn socket(&self, side: Side) -> BorrowedFd<'a> {
-        self.directions(side).0.from()
+        self.directions(side).0.from().socket()
     }
 
     /// Once, when a relay first goes quiet: a short one never pays for these system calls.
@@ -345,8 +364,8 @@ mod tests {
             move || {
                 let (client, destination) = (client_inside.as_fd(), destination_inside.as_fd());
                 relay(
-                    client,
-                    destination,
+                    Stream::plain(client),
+                    Stream::plain(destination),
                     b"early",
                     &pools,
                     Terms::default(),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use socks_wire::Fqdn;
 
 use crate::sys::{self, Eai};
+use crate::zones::{Turn, Zones};
 
 /// Attempts that one relay may start: a name with hundreds of addresses must not eat descriptors.
 const MOST_ADDRESSES: usize = 16;
@@ -34,6 +35,8 @@ pub(crate) enum ResolveError {
     NoAddress,
     #[error("the resolver does not answer")]
     Temporary,
+    #[error("too many names like this one are being looked up")]
+    Stalled,
     #[error("the resolver failed (EAI {0})")]
     Failed(i32),
     #[error("the resolver failed: {0}")]
@@ -53,11 +56,16 @@ pub(crate) fn literal(name: &Fqdn) -> Option<IpAddr> {
     }
 }
 
-/// Asks the resolver. Blocks for as long as resolv.conf allows.
-pub(crate) fn resolve(name: &Fqdn, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+/// Asks the resolver, in its turn. Blocks for as long as resolv.conf allows.
+pub(crate) fn resolve(
+    zones: &Zones,
+    name: &Fqdn,
+    port: u16,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let turn = zones.take_turn(name.as_bytes());
     // A name with NUL in it is no name; socks-wire lets none through.
     let name = CString::new(name.as_bytes()).map_err(|_nul| ResolveError::Unknown)?;
-    let mut addresses = sys::addresses_of(&name).map_err(ResolveError::from)?;
+    let mut addresses = ask(turn, || sys::addresses_of(&name))?;
     for address in &mut addresses {
         address.set_port(port);
     }
@@ -69,10 +77,25 @@ pub(crate) fn resolve(name: &Fqdn, port: u16) -> Result<Vec<SocketAddr>, Resolve
 }
 
 /// Asks the resolver for the name of an address, and blocks as long.
-pub(crate) fn name_of(ip: IpAddr) -> Result<Fqdn, ResolveError> {
-    let name = sys::name_of(ip).map_err(ResolveError::from)?;
+pub(crate) fn name_of(zones: &Zones, ip: IpAddr) -> Result<Fqdn, ResolveError> {
+    let name = ask(zones.take_reverse_turn(ip), || sys::name_of(ip))?;
     // What is longer than DNS carries is no name.
     Fqdn::new(name.as_bytes()).map_err(|_no_name| ResolveError::Unknown)
+}
+
+fn ask<T>(
+    turn: Option<Turn<'_>>,
+    question: impl FnOnce() -> Result<T, Eai>,
+) -> Result<T, ResolveError> {
+    let mut turn = turn.ok_or(ResolveError::Stalled)?;
+    let answer = question().map_err(ResolveError::from);
+    if matches!(
+        answer,
+        Ok(_) | Err(ResolveError::Unknown | ResolveError::NoAddress)
+    ) {
+        turn.answered();
+    }
+    answer
 }
 
 impl From<Eai> for ResolveError {

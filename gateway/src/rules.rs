@@ -9,10 +9,11 @@
 //! then in a pair with every address that it has, by all rules in order. A pair is dialled if the first rule that matches
 //! *it* allows it: no name, whatever its name server says of it, leads to an address that a rule denies.
 
-mod words;
+pub(crate) mod words;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use crate::outgoing::Outgoing;
 use crate::policy::Forms;
 use crate::resolve::Family;
 use crate::rules::words::{AnyOf, Command, Names, Ports};
-use crate::text::{Cidr, Endpoint, Span};
+use crate::shares::Holder;
+use crate::text::{Cidr, Endpoint, Rate, Span};
 use crate::upstream::Upstream;
 
 /// One `[[rule]]`. All conditions that it has must hold.
@@ -49,6 +51,10 @@ pub(crate) struct Rule {
     via: Option<AnyOf<String>>,
     /// From the reply on, the relay may last so long.
     total: Option<Span>,
+    /// At a time, of all clients together.
+    relays: Option<NonZeroUsize>,
+    /// For all of these relays together.
+    bandwidth: Option<Rate>,
     source_v4: Option<Ipv4Addr>,
     source_v6: Option<Ipv6Addr>,
     interface: Option<String>,
@@ -212,6 +218,22 @@ impl Rule {
         self.total.map(|Span(time)| time)
     }
 
+    /// Whoever counts what its relays take, if any of that is limited. Rules of one name are counted together.
+    pub(crate) fn holder(&self) -> Option<Holder> {
+        let is_limited = self.relays.is_some() || self.bandwidth.is_some();
+        is_limited.then(|| Holder::Rule(self.label()))
+    }
+
+    /// How many relays there may be at a time.
+    pub(crate) fn relays(&self) -> Option<usize> {
+        self.relays.map(NonZeroUsize::get)
+    }
+
+    /// Octets a second for all of them together.
+    pub(crate) fn bandwidth(&self) -> Option<u64> {
+        self.bandwidth.map(|Rate(octets)| octets)
+    }
+
     /// How what it allows is dialled, the way to an upstream too.
     pub(crate) fn outgoing(&self) -> Outgoing<'_> {
         Outgoing {
@@ -270,6 +292,7 @@ impl Rule {
             return Err("interface: a name of 1 to 15 octets".to_owned());
         }
         let has_options = self.total.is_some()
+            || self.holder().is_some()
             || self.via.is_some()
             || self.prefer.is_some()
             || self.outgoing() != Outgoing::default();

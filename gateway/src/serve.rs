@@ -11,16 +11,18 @@ use crate::Shared;
 use crate::config::Config;
 use crate::dial::{Dialled, Target, dial};
 use crate::error::ServeError;
-use crate::handshake::{Check, hang_up, negotiate, reply};
+use crate::handshake::{Check, Negotiated, hang_up, negotiate, reply, secure};
 use crate::lookup::{Candidate, Route, name_at, name_in, route};
 use crate::pace::{Bucket, Meter};
 use crate::policy::Forms;
 use crate::proxy::read_source;
 use crate::record::Record;
 use crate::relay::{Carried, End, Terms, relay};
+use crate::relays::Admitted;
 use crate::resolve::ResolveError;
 use crate::rules::{Asked, Rule};
 use crate::shares::{Holder, Seat};
+use crate::stream::Stream;
 use crate::upstream::{Errand, go_via};
 use crate::watched::Watched;
 
@@ -39,16 +41,17 @@ pub(crate) enum Served {
 /// `seat` is the peer's, if one could be taken before.
 pub(crate) fn serve(
     shared: &Shared,
-    client: BorrowedFd<'_>,
+    client: &Admitted,
     peer: SocketAddr,
     seat: Option<Seat>,
     listener: SocketAddr,
-    watched: &Watched,
 ) {
-    let mut record = Record::new(peer, &shared.figures, watched);
+    let mut record = Record::new(peer, &shared.figures, client.watched());
     let config = shared.config.get();
     let deadline = within(config.handshake_timeout);
-    let outcome = source(&config, client, peer, deadline).and_then(|source| {
+    let socket = client.as_fd();
+    let mut tls = None;
+    let outcome = source(&config, socket, peer, deadline).and_then(|source| {
         record.client = source;
         if !config.policy.allows_client(source.ip()) {
             // Without a word: a stranger could otherwise hold a thread for the handshake's time.
@@ -58,15 +61,28 @@ pub(crate) fn serve(
             Some(seat) => seat,
             None => seat_of(shared, &config, source.ip())?,
         };
+        if let Some(listeners) = config.tls_at(listener) {
+            tls = Some(secure(listeners, socket, deadline)?);
+        }
+        let stream = Stream::new(socket, tls.as_ref());
+        let negotiated = greet(shared, &config, stream, deadline, &mut record)?;
+        if !client.served() {
+            return Err(ServeError::GaveWay);
+        }
         story(
             shared,
             &config,
-            client,
+            stream,
             listener,
-            deadline,
+            &negotiated,
             &seat,
             &mut record,
         )
+    });
+    let outcome = outcome.map_err(|error| match error {
+        // Its thread has found a dead socket.
+        _ if !record.has_request() && client.has_given_way() => ServeError::GaveWay,
+        error => error,
     });
     shared.figures.note(&outcome);
     record.log(&outcome);
@@ -76,8 +92,8 @@ pub(crate) fn serve(
         Err(error) => error.is_told(),
     };
     if is_told {
-        watched.told();
-        hang_up(client);
+        client.told();
+        hang_up(Stream::new(socket, tls.as_ref()));
     }
 }
 
@@ -121,27 +137,37 @@ fn source(
     Ok(SocketAddr::new(source.ip().to_canonical(), source.port()))
 }
 
-fn story(
+/// The handshake up to the request, with the password if there is to be one.
+fn greet(
     shared: &Shared,
     config: &Config,
-    client: BorrowedFd<'_>,
-    listener: SocketAddr,
+    client: Stream<'_>,
     deadline: Instant,
-    seat: &Seat,
     record: &mut Record<'_>,
-) -> Result<Served, ServeError> {
-    let quotas = &config.quotas;
-    let from = quotas.client(record.client.ip());
+) -> Result<Negotiated, ServeError> {
+    let from = config.quotas.client(record.client.ip());
     let check = |credentials: &Credentials<'_>| {
-        let (users, patience) = (&config.users, quotas.patience());
+        let (users, patience) = (&config.users, config.quotas.patience());
         shared
             .logins
             .check(users, credentials, from, patience, deadline)
     };
     let check: Option<&Check<'_>> = (!config.users.is_empty()).then_some(&check);
-    let negotiated = negotiate(client, check, deadline, &mut record.user)?;
-    let request = negotiated.request;
-    record.requested(&request);
+    negotiate(client, check, deadline, &mut record.user)
+}
+
+fn story(
+    shared: &Shared,
+    config: &Config,
+    client: Stream<'_>,
+    listener: SocketAddr,
+    negotiated: &Negotiated,
+    seat: &Seat,
+    record: &mut Record<'_>,
+) -> Result<Served, ServeError> {
+    let quotas = &config.quotas;
+    let request = &negotiated.request;
+    record.requested(request);
 
     let user = record.user.clone();
     let destination = &request.destination;
@@ -161,13 +187,15 @@ fn story(
             .ok_or(ServeError::UserRelays)
     });
     let found = user_seat.transpose().and_then(|user_seat| {
-        let found = find(shared, config, client, &asked, &request, record)?;
+        let found = find(shared, config, client.socket(), &asked, request, record)?;
         Ok((user_seat, found))
     });
     let (user_seat, found) = found.inspect_err(|error| {
         record.rep = error.rep();
-        if let ServeError::Rule(by, _) = error {
-            record.rule.clone_from(&by.0);
+        match error {
+            ServeError::Rule(by, _) => record.rule.clone_from(&by.0),
+            ServeError::RuleRelays(by) => record.rule = Some(by.clone()),
+            _ => {}
         }
         if let Some(rep) = error.rep() {
             // A client that does not take its reply is gone, which is no news here.
@@ -178,14 +206,10 @@ fn story(
 
     record.rep = Some(Rep::SUCCEEDED);
     let bound = match &found {
-        Found::Connection(dialled, _) => {
-            // From the reply on, a gateway that is killed must not look like the end of a stream.
-            let _ = sockopt::set_socket_linger(&dialled.socket, Some(Duration::ZERO));
-            Bound {
-                address: Address::Ip(dialled.local.ip().to_canonical()),
-                port: dialled.local.port(),
-            }
-        }
+        Found::Connection(dialled, ..) => Bound {
+            address: Address::Ip(dialled.local.ip().to_canonical()),
+            port: dialled.local.port(),
+        },
         Found::Answer(address) => Bound {
             address: *address,
             port: 0,
@@ -198,14 +222,13 @@ fn story(
         &bound,
         within(config.handshake_timeout),
     )?;
-    let Found::Connection(dialled, rule) = found else {
+    let Found::Connection(dialled, rule, rule_seat) = found else {
         return Ok(Served::Answered);
     };
 
-    let destination = dialled.socket.as_fd();
     let carried = relay(
         client,
-        destination,
+        dialled.stream(),
         &negotiated.early,
         &shared.pools,
         Terms {
@@ -217,14 +240,15 @@ fn story(
             meter: Meter::new([
                 metered(Some(seat), quotas.bandwidth_per_client),
                 metered(user_seat.as_ref(), quotas.bandwidth_per_user),
+                metered(rule_seat.as_ref(), rule.and_then(Rule::bandwidth)),
             ]),
         },
         record.octets(),
     );
     if carried.end == End::Orderly {
         // What is still on its way is the kernel's business now.
-        let _ = sockopt::set_socket_linger(client, None);
-        let _ = sockopt::set_socket_linger(destination, None);
+        let _ = sockopt::set_socket_linger(client.socket(), None);
+        let _ = sockopt::set_socket_linger(&dialled.socket, None);
     }
     Ok(Served::Relayed(carried))
 }
@@ -235,8 +259,8 @@ fn metered(seat: Option<&Seat>, rate: Option<u64>) -> Option<(&Bucket, u64)> {
 
 /// What a request leads to.
 enum Found<'r> {
-    /// CONNECT's, by this rule.
-    Connection(Dialled, Option<&'r Rule>),
+    /// CONNECT's, by this rule, with its place among the rule's other relays if they are counted.
+    Connection(Dialled, Option<&'r Rule>, Option<Seat>),
     /// The BND.ADDR of RESOLVE and RESOLVE_PTR: all that there is to it.
     Answer(Address),
 }
@@ -259,7 +283,7 @@ fn find<'r>(
         (cmd @ Cmd::CONNECT, _) | (cmd @ Cmd::RESOLVE, Version::V5) => cmd,
         (cmd, _) => return Err(ServeError::Command(cmd)),
     };
-    let (dialled, rule) = match route(shared, config, asked, destination) {
+    let (dialled, rule, seat) = match route(shared, config, asked, destination) {
         Err(ServeError::Resolve(ResolveError::NoAddress)) if cmd == Cmd::RESOLVE => {
             return Err(ServeError::NoAddress);
         }
@@ -267,6 +291,12 @@ fn find<'r>(
         Ok(Route::Via(rule, judged)) => {
             let destination = judged.map_or(*destination, Destination::from);
             record.rule = Some(rule.label());
+            // A look-up is no relay.
+            let seat = if cmd == Cmd::CONNECT {
+                seat_of_rule(shared, rule)?
+            } else {
+                None
+            };
             let errand = Errand {
                 cmd,
                 destination: &destination,
@@ -279,7 +309,7 @@ fn find<'r>(
             let (dialled, upstream) =
                 go_via(shared, config, &config.rules.upstreams(rule), &errand)?;
             record.via = Some(upstream.name.clone());
-            (dialled, Some(rule))
+            (dialled, Some(rule), seat)
         }
         Ok(Route::Direct(candidates)) if cmd == Cmd::RESOLVE => {
             // What a CONNECT would try first.
@@ -287,22 +317,64 @@ fn find<'r>(
             record.rule = first.rule.map(Rule::label);
             return Ok(Found::Answer(Address::Ip(first.address.ip())));
         }
-        Ok(Route::Direct(candidates)) => connect(config, client, &candidates, record)?,
+        Ok(Route::Direct(candidates)) => connect(shared, config, client, candidates, record)?,
     };
     if cmd == Cmd::RESOLVE {
         return Ok(Found::Answer(Address::Ip(dialled.local.ip())));
     }
     record.dialled(dialled.peer);
-    Ok(Found::Connection(dialled, rule))
+    Ok(Found::Connection(dialled, rule, seat))
+}
+
+/// `None` if it counts nothing.
+fn seat_of_rule(shared: &Shared, rule: &Rule) -> Result<Option<Seat>, ServeError> {
+    let Some(holder) = rule.holder() else {
+        return Ok(None);
+    };
+    match shared.shares.take(holder, rule.relays()) {
+        Some(seat) => Ok(Some(seat)),
+        None => Err(ServeError::RuleRelays(rule.label())),
+    }
+}
+
+/// Leaves those candidates whose rule has a relay left, and takes it before anybody is dialled.
+fn seats(
+    shared: &Shared,
+    candidates: &mut Vec<Candidate<'_>>,
+) -> Result<Vec<(Holder, Seat)>, ServeError> {
+    let mut seats: Vec<(Holder, Seat)> = Vec::new();
+    let mut full = None;
+    candidates.retain(|it| {
+        let Some((rule, holder)) = it.rule.and_then(|rule| Some((rule, rule.holder()?))) else {
+            return true;
+        };
+        if seats.iter().any(|(seated, _)| *seated == holder) {
+            return true;
+        }
+        match seat_of_rule(shared, rule) {
+            Ok(seat) => seats.extend(seat.map(|seat| (holder, seat))),
+            Err(error) => {
+                full = Some(error);
+                return false;
+            }
+        }
+        true
+    });
+    match full {
+        Some(error) if candidates.is_empty() => Err(error),
+        _ => Ok(seats),
+    }
 }
 
 /// A connection to the first of these that answers.
 fn connect<'r>(
+    shared: &Shared,
     config: &Config,
     client: BorrowedFd<'_>,
-    candidates: &[Candidate<'r>],
+    mut candidates: Vec<Candidate<'r>>,
     record: &mut Record<'_>,
-) -> Result<(Dialled, Option<&'r Rule>), ServeError> {
+) -> Result<(Dialled, Option<&'r Rule>, Option<Seat>), ServeError> {
+    let seats = seats(shared, &mut candidates)?;
     let targets: Vec<_> = candidates
         .iter()
         .map(|it| Target {
@@ -318,7 +390,12 @@ fn connect<'r>(
     // Whatever the interfaces say, an address that answers from itself is this host.
     let forms = Forms::of(dialled.target.ip(), || config.nat64.prefix());
     match config.policy.judge_address(forms, &[dialled.local.ip()]) {
-        Ok(()) => Ok((dialled, rule)),
+        Ok(()) => {
+            let holder = rule.and_then(Rule::holder);
+            let mut seats = seats.into_iter();
+            let seat = seats.find(|(seated, _)| Some(seated) == holder.as_ref());
+            Ok((dialled, rule, seat.map(|(_, seat)| seat)))
+        }
         Err(denial) => Err(ServeError::Denied(denial, Some(dialled.peer))),
     }
 }

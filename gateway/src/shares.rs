@@ -1,5 +1,5 @@
-//! What each client and each user has of the gateway at the moment: how many relays, and how much of its bandwidth it has
-//! used up. Touched when a relay begins and when it ends.
+//! What each client, each user and each rule with a limit has of the gateway at the moment: how many relays, and how much
+//! of its bandwidth it has used up. Touched when a relay begins and when it ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use crate::pace::Bucket;
 pub(crate) enum Holder {
     Client(IpNet),
     User(String),
+    /// By the name that the log has for it, so that what it has goes on after a reload.
+    Rule(String),
 }
 
 #[derive(Debug, Default)]

@@ -69,6 +69,12 @@ pub(crate) fn share_one_heap(kept_octets: c_int) {
     }
 }
 
+/// Gives the memory of free pages anywhere in the heap back to the kernel, but for so much at its top.
+pub(crate) fn trim_heap(kept_octets: usize) {
+    // SAFETY: takes a number, and may be called at any time.
+    unsafe { libc::malloc_trim(kept_octets) };
+}
+
 /// The name of an address, by getnameinfo(3). Blocks for as long as resolv.conf allows.
 pub(crate) fn name_of(ip: IpAddr) -> Result<CString, Eai> {
     let address = rustix::net::SocketAddrAny::from(SocketAddr::new(ip, 0));

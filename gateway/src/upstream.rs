@@ -6,16 +6,15 @@ mod ask;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use socks_wire::{ClientHandshake, Cmd, Credentials, Destination, Fqdn, WireError};
-use zeroize::Zeroizing;
 
 use crate::Shared;
 use crate::config::Config;
@@ -24,7 +23,8 @@ use crate::error::ServeError;
 use crate::outgoing::Outgoing;
 use crate::resolve::{Family, interleave, resolve};
 use crate::text::as_text;
-use crate::upstream::ask::{AskError, ask};
+use crate::tls::{self, ClientTable, ReadSecret, TlsError, Towards};
+use crate::upstream::ask::{AskError, ask, secure};
 
 /// An upstream that has failed is tried after all others for so long.
 const DEAD_TIME: Duration = Duration::from_secs(30);
@@ -40,13 +40,15 @@ pub(crate) struct UpstreamTable {
     address: HostPort,
     user: Option<String>,
     pub(crate) password_file: Option<PathBuf>,
+    #[serde(default, deserialize_with = "tls::true_or_table")]
+    pub(crate) tls: Option<ClientTable>,
     weight: Option<u16>,
 }
 
 /// `gw.example:1080`, `192.0.2.1:1080`, `[2001:db8::1]:1080`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-struct HostPort {
+pub(crate) struct HostPort {
     host: Fqdn,
     port: u16,
 }
@@ -57,6 +59,7 @@ pub(crate) struct Upstream {
     address: HostPort,
     /// User and password, of lengths that RFC 1929 has room for.
     login: Option<(Vec<u8>, Vec<u8>)>,
+    tls: Option<Towards>,
     weight: Option<u16>,
     dead_until: Mutex<Option<Instant>>,
 }
@@ -71,6 +74,9 @@ pub enum UpstreamError {
     /// The user or the first line of the password file has no octet, or more than 255.
     #[error("{0}")]
     Login(WireError),
+    /// What TLS needs is of no use.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// What is to be asked of an upstream, and how it is to be reached.
@@ -97,14 +103,11 @@ impl UpstreamTable {
         if self.user.is_some() != self.password_file.is_some() {
             return Err("user and password-file go together");
         }
-        Ok(())
+        self.tls.as_ref().map_or(Ok(()), ClientTable::check)
     }
 
-    /// With its password, which `read` gets.
-    pub(crate) fn ready(
-        &self,
-        read: impl FnOnce(&Path) -> io::Result<Zeroizing<Vec<u8>>>,
-    ) -> Result<Upstream, UpstreamError> {
+    /// With its password and its key, which `read` gets.
+    pub(crate) fn ready(&self, read: ReadSecret) -> Result<Upstream, UpstreamError> {
         let login = match (&self.user, &self.password_file) {
             (Some(user), Some(path)) => {
                 let octets =
@@ -116,10 +119,13 @@ impl UpstreamTable {
             }
             _ => None,
         };
+        let host = self.address.host.as_bytes().escape_ascii().to_string();
+        let tls = self.tls.as_ref().map(|tls| tls.ready(&host, read));
         Ok(Upstream {
             name: self.name.clone(),
             address: self.address.clone(),
             login,
+            tls: tls.transpose()?,
             weight: self.weight,
             dead_until: Mutex::new(None),
         })
@@ -193,8 +199,8 @@ impl Upstream {
         let soon = Instant::now().checked_add(config.handshake_timeout);
         let soon = soon.map_or(errand.deadline, |at| at.min(errand.deadline));
         let HostPort { host, port } = &self.address;
-        let mut addresses =
-            resolve(host, *port).map_err(|error| AskError::Failed(error.to_string()))?;
+        let mut addresses = resolve(&shared.zones, host, *port)
+            .map_err(|error| AskError::Failed(error.to_string()))?;
         for address in &mut addresses {
             address.set_ip(address.ip().to_canonical());
         }
@@ -211,16 +217,18 @@ impl Upstream {
             })
             .collect();
         let dialled = dial(&targets, &config.nat64, errand.client, soon);
-        let dialled = dialled.map_err(|error| match error {
+        let mut dialled = dialled.map_err(|error| match error {
             DialError::ClientGone => AskError::ClientGone,
             failed @ DialError::Failed(..) => AskError::Failed(failed.to_string()),
         })?;
+        if let Some(tls) = &self.tls {
+            dialled.tls = Some(secure(tls, dialled.socket.as_fd(), errand, soon)?);
+        }
         let login = self.login.as_ref();
         let credentials = login.and_then(|(user, word)| Credentials::new(user, word).ok());
         let mut handshake = ClientHandshake::new(errand.cmd, errand.destination, credentials)
             .with_hops(errand.hops.saturating_add(1));
-        let socket = dialled.socket.as_fd();
-        match ask(&mut handshake, socket, dialled.peer, errand, soon) {
+        match ask(&mut handshake, dialled.stream(), dialled.peer, errand, soon) {
             Ok(local) => Ok(Dialled { local, ..dialled }),
             Err(AskError::Failed(why)) if handshake.has_asked() => Err(AskError::Dropped(why)),
             Err(error) => Err(error),
@@ -282,12 +290,19 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-            let bare = match host.strip_prefix('[') {
-                Some(rest) => rest.strip_suffix(']').filter(|it| it.contains(':'))?,
-                None => Some(host).filter(|it| !it.contains(':'))?,
+            let is_name = |text: &str| {
+                let is_plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+                !text.is_empty() && text.bytes().all(is_plain)
             };
-            let is_host = !bare.is_empty() && bare.bytes().all(|it| it.is_ascii_graphic());
-            let host = Fqdn::new(bare.as_bytes()).ok().filter(|_| is_host)?;
+            let is_v6 = |text: &str| {
+                let (address, scope) = text.split_once('%').unwrap_or((text, "0"));
+                address.parse::<Ipv6Addr>().is_ok() && is_name(scope)
+            };
+            let bare = match host.strip_prefix('[') {
+                Some(rest) => rest.strip_suffix(']').filter(|it| is_v6(it))?,
+                None => Some(host).filter(|it| is_name(it))?,
+            };
+            let host = Fqdn::new(bare.as_bytes()).ok()?;
             let port = port.parse().ok().filter(|port| *port != 0)?;
             Some(Self { host, port })
         });
@@ -352,7 +367,12 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_they_are_read() {
-        for text in ["gw.example:1080", "192.0.2.1:1", "[2001:db8::1]:65535"] {
+        for text in [
+            "gw.example:1080",
+            "192.0.2.1:1",
+            "[2001:db8::1]:65535",
+            "[fe80::1%eth0]:1",
+        ] {
             assert_eq!(text.parse::<HostPort>().unwrap().to_string(), text);
         }
         for text in [
@@ -364,6 +384,9 @@ mod tests {
             "2001:db8::1:1080",
             "[gw]:1",
             "a b:1",
+            "it's:1",
+            "[cafe:it's]:1",
+            "[fe80::1%]:1",
             "[::1]1",
         ] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");

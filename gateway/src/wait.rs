@@ -1,8 +1,9 @@
 //! poll(2) until a moment instead of for a while, so that no loop has to count down.
 
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use rustix::event::{PollFd, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 /// How many of `fds` have something to report; 0 once `deadline` has passed, never if it is `None`.
@@ -22,13 +23,17 @@ pub(crate) fn poll_until(
     }
 }
 
+/// Whether a stream has octets, its end or an error to say, or a listener a client.
+pub(crate) fn is_readable(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    poll_until(&mut fds, Some(Instant::now())).is_ok_and(|ready| ready > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
-
-    use rustix::event::PollFlags;
 
     use super::*;
 

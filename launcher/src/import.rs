@@ -15,7 +15,7 @@ use crate::say::print;
 type Line<'a> = (usize, &'a str);
 
 /// What is wrong with a line; none for the file as a whole.
-type Wrong = (Option<usize>, String);
+pub(crate) type Wrong = (Option<usize>, String);
 
 /// # Errors
 /// [`LaunchError::File`], and [`LaunchError::Setting`] with the line that has no like here.
@@ -32,7 +32,7 @@ pub(crate) fn import(args: &ImportArgs) -> Result<ExitCode, LaunchError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn draft(text: &str) -> Result<Draft, Wrong> {
+pub(crate) fn draft(text: &str) -> Result<Draft, Wrong> {
     let mut lines = text
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default().trim());
@@ -46,7 +46,7 @@ fn draft(text: &str) -> Result<Draft, Wrong> {
 
 /// The file to be, key by key.
 #[derive(Debug, Default)]
-struct Draft {
+pub(crate) struct Draft {
     remarks: Vec<String>,
     gateways: Vec<String>,
     login: Option<(String, String)>,
@@ -57,10 +57,12 @@ struct Draft {
 impl Draft {
     /// A line that has no equivalent, and what that means.
     fn remark(&mut self, line: &str, what: &str) {
+        // TOML takes no other control character in a comment.
+        let line = line.replace(|it: char| it.is_control() && it != '\t', "\u{fffd}");
         self.remarks.push(format!("# {line}: {what}\n"));
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = self.remarks.concat();
         let mut add = |key: &str, value: toml::Value| text.push_str(&format!("{key} = {value}\n"));
         match self.gateways.as_slice() {
@@ -87,6 +89,14 @@ impl Draft {
 
 fn wrong<T>(line: usize, what: impl Into<String>) -> Result<T, Wrong> {
     Err((Some(line), what.into()))
+}
+
+/// RFC 1929: a user or a password. It is not repeated.
+fn login_part((line, value): Line<'_>) -> Result<&str, Wrong> {
+    match value.len() {
+        1..=255 => Ok(value),
+        _ => wrong(line, "user and password have 1 to 255 octets"),
+    }
 }
 
 #[cfg(test)]

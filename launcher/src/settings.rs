@@ -2,7 +2,7 @@
 //! What the values mean and whether they are valid is socks-client's.
 
 mod file;
-mod flat;
+pub(crate) mod flat;
 pub(crate) mod foreign;
 
 use std::env;
@@ -272,10 +272,14 @@ impl Layer {
     fn build(self, flat: &str, places: &[String]) -> Result<Config, LaunchError> {
         let text = |setting: &Option<At<PathBuf>>| match setting {
             Some(At { value, place }) => match value.to_str() {
-                Some(text) => Ok(Some(text.to_owned())),
+                Some(text) => in_a_line(text, place),
                 None => wrong(place, &"not UTF-8"),
             },
             None => Ok(None),
+        };
+        let log = match &self.log {
+            Some(At { value, place }) => in_a_line(value, place)?,
+            None => None,
         };
         let variables = Variables {
             gateway: self.gateway.as_ref().map(|at| at.value.clone()),
@@ -283,7 +287,7 @@ impl Layer {
             password: self.password.as_ref().map(|at| at.value.clone()),
             password_file: text(&self.password_file)?,
             table: text(&self.table)?,
-            log: self.log.as_ref().map(|at| at.value.clone()),
+            log,
             no_proxy: None,
         };
         let mut rules = Vec::new();
@@ -397,6 +401,13 @@ impl Base {
     }
 }
 
+/// What a file says by itself, in the shim's words.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn flat_of(path: &Path, text: &str) -> Result<String, LaunchError> {
+    let base = file::parse(path, text)?;
+    flat::render(&base.layer.build(&base.flat, &base.places)?)
+}
+
 /// The rules that a list of what needs no proxy stands for.
 fn no_proxy(list: Option<At<String>>) -> Result<Vec<At<String>>, LaunchError> {
     let Some(At { value, place }) = list else {
@@ -466,6 +477,14 @@ fn at<T>(value: T, place: &str) -> At<T> {
         value,
         place: place.to_owned(),
     }
+}
+
+/// A value that has a form in the flat file, where it ends with its line.
+fn in_a_line(value: &str, place: &str) -> Result<Option<String>, LaunchError> {
+    if value.contains('\n') || value.trim_end() != value {
+        return wrong(place, &"expected one line, with no blank at its end");
+    }
+    Ok(Some(value.to_owned()))
 }
 
 fn wrong<T>(place: &str, what: &dyn ToString) -> Result<T, LaunchError> {

@@ -254,7 +254,9 @@ impl Target {
             |o: u8| o.is_ascii_alphanumeric() || matches!(o, b'-' | b'_' | b'.' | b'*');
         // What has digits and dots alone is an address that went wrong.
         let has_letter = name.bytes().any(|o| !o.is_ascii_digit() && o != b'.');
-        if !name.bytes().all(is_allowed) || !has_letter || name.contains("..") {
+        // `*.` is no name, and written as `*` it would be addresses too.
+        let is_name = has_letter && !name.contains("..") && !name.ends_with('.') && name != "*";
+        if !name.bytes().all(is_allowed) || !is_name {
             return Err(format!(
                 "`{text}` is not a name, an address, a network or *"
             ));

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rustix::process::Signal;
-
 use crate::artefacts::artefacts;
 use crate::process::Service;
 use crate::topology::Topology;
@@ -84,7 +82,6 @@ impl Gateway {
 
     /// Kills it without a warning.
     pub fn kill(&mut self) {
-        self.service.signal(Signal::KILL);
-        self.service.wait();
+        self.service.kill();
     }
 }

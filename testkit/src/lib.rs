@@ -16,6 +16,7 @@
 mod artefacts;
 mod distance;
 mod dns;
+mod fleet;
 mod gateway;
 mod git;
 mod netns;
@@ -34,6 +35,7 @@ pub use artefacts::{
 };
 pub use distance::Distance;
 pub use dns::{DnsServer, Zone};
+pub use fleet::Fleet;
 pub use gateway::{Gateway, GatewayOptions};
 pub use git::{git_daemon, repository};
 pub use netns::Namespace;

@@ -61,6 +61,18 @@ impl Origin {
         })
     }
 
+    /// Says by whom it is reached, an address in a line, then sends back what it receives.
+    #[must_use]
+    pub fn greeter(at: &Namespace, addresses: &[SocketAddr]) -> Self {
+        Self::start(at, addresses, |_| {
+            Arc::new(|mut connection: &TcpStream| {
+                writeln!(connection, "{}", connection.peer_addr()?.ip())?;
+                io::copy(&mut &*connection, &mut &*connection)?;
+                connection.shutdown(Shutdown::Write)
+            })
+        })
+    }
+
     /// Accepts and closes at once, without a word: enough to be counted.
     #[must_use]
     pub fn silent(at: &Namespace, addresses: &[SocketAddr]) -> Self {

@@ -88,6 +88,12 @@ impl Service {
         }
     }
 
+    /// Kills it without a warning.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.wait();
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         let Self { name, child, .. } = self;

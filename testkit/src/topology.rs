@@ -130,14 +130,10 @@ impl Topology {
     /// Makes the namespaces; `None`, and the test noted as skipped, where that is not possible.
     #[must_use]
     pub fn new(client: Families, destination: Families) -> Option<Self> {
-        static INSTANCES: AtomicUsize = AtomicUsize::new(0);
         if !may_have_namespaces() {
             return None;
         }
-        let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("s6-{}-{instance}", std::process::id()));
-        drop(fs::remove_dir_all(&dir)); // a dead process may have had this pid
-        fs::create_dir_all(&dir).unwrap();
+        let (instance, dir) = next_instance();
         let topology = Self {
             client: Namespace::new(instance, "client"),
             gateway: Namespace::new(instance, "gateway"),
@@ -343,7 +339,7 @@ impl Topology {
     /// The shim, told of the gateway, with a mapping table of this topology's own.
     #[must_use]
     pub fn shim(&self) -> Shim {
-        Shim::new(self, self.gateway_socket())
+        Shim::new(&self.dir, &self.gateway_socket().to_string())
     }
 
     /// A program in the client's namespace.
@@ -353,7 +349,7 @@ impl Topology {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        Victim::new(self, &self.client, argv)
+        Victim::new(&self.dir, &self.client, argv)
     }
 
     /// The same program where it needs no shim: beside the gateway, with routes and names of its own.
@@ -363,7 +359,7 @@ impl Topology {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        Victim::new(self, &self.gateway, argv)
+        Victim::new(&self.dir, &self.gateway, argv)
     }
 }
 
@@ -371,6 +367,16 @@ impl Drop for Topology {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.dir));
     }
+}
+
+/// A number for the names of a test's namespaces, and a folder for its files.
+pub(crate) fn next_instance() -> (usize, PathBuf) {
+    static INSTANCES: AtomicUsize = AtomicUsize::new(0);
+    let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("s6-{}-{instance}", std::process::id()));
+    drop(fs::remove_dir_all(&dir)); // a dead process may have had this pid
+    fs::create_dir_all(&dir).unwrap();
+    (instance, dir)
 }
 
 fn link_lines(interface: &str, link: Link, families: Families, host: u16) -> String {

@@ -3,7 +3,6 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt::{Display, Formatter, Result as FmtResult};
 use std::fs::{self, File};
-use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -16,7 +15,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::artefacts::artefacts;
 use crate::netns::Namespace;
-use crate::topology::Topology;
 
 /// The environment that puts a program under libsocks6.so.
 #[derive(Debug, Clone)]
@@ -26,15 +24,15 @@ pub struct Shim {
 }
 
 impl Shim {
-    pub(crate) fn new(topology: &Topology, gateway: SocketAddr) -> Self {
-        let log = topology.dir().join("shim.log");
+    pub(crate) fn new(dir: &Path, gateways: &str) -> Self {
+        let log = dir.join("shim.log");
         let shim = Self {
             environment: Vec::new(),
             log: log.clone(),
         };
         shim.with("LD_PRELOAD", &artefacts().shim)
-            .with("SOCKS6_GATEWAY", gateway.to_string())
-            .with("SOCKS6_TABLE", topology.dir().join("table"))
+            .with("SOCKS6_GATEWAY", gateways)
+            .with("SOCKS6_TABLE", dir.join("table"))
             .with("SOCKS6_LOG", format!("info,file:{}", log.display()))
     }
 
@@ -124,7 +122,7 @@ pub struct Outcome {
 }
 
 impl<'t> Victim<'t> {
-    pub(crate) fn new<I, S>(topology: &'t Topology, namespace: &'t Namespace, argv: I) -> Self
+    pub(crate) fn new<I, S>(dir: &'t Path, namespace: &'t Namespace, argv: I) -> Self
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
@@ -136,7 +134,7 @@ impl<'t> Victim<'t> {
         let limit = Duration::from_secs(60);
         Self {
             namespace,
-            dir: topology.dir(),
+            dir,
             argv,
             environment: Vec::new(),
             limit,

@@ -1,4 +1,4 @@
-//! `ClientHandshake` over a socket, while the client is watched: nobody needs the connection of a client that is gone.
+//! `ClientHandshake` over a stream, while the client is watched: nobody needs the connection of a client that is gone.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socks_wire::{CLIENT_SCRATCH_OCTETS, ClientHandshake, HandshakeError, Rep, Step};
 
+use crate::stream::Stream;
+use crate::tls::{Broken, Session, Towards};
 use crate::upstream::Errand;
 use crate::wait::poll_until;
 
@@ -28,10 +29,27 @@ pub(super) enum AskError {
 /// The longest message of a server in pieces that are never more than asked for: a reply without its name.
 const RECEIVE_OCTETS: usize = 7 + 255;
 
-/// Gives BND. What comes behind the reply is left in the socket: it is the destination's.
+/// TLS, before anything is asked. An upstream that is not who it should be has failed.
+pub(super) fn secure(
+    tls: &Towards,
+    upstream: BorrowedFd<'_>,
+    errand: &Errand<'_>,
+    soon: Instant,
+) -> Result<Session, AskError> {
+    let failed_so = |broken: Broken| AskError::Failed(broken.to_string());
+    let session = tls.session().map_err(failed_so)?;
+    while let Some(flags) = session.shake_hands(upstream).map_err(failed_so)? {
+        if !wait(upstream, flags, errand, soon)? {
+            return Err(failed("it does not answer"));
+        }
+    }
+    Ok(session)
+}
+
+/// Gives BND. What comes behind the reply is left in the stream: it is the destination's.
 pub(super) fn ask(
     handshake: &mut ClientHandshake<'_>,
-    upstream: BorrowedFd<'_>,
+    upstream: Stream<'_>,
     peer: SocketAddr,
     errand: &Errand<'_>,
     soon: Instant,
@@ -42,17 +60,16 @@ pub(super) fn ask(
         let (done, flags) = match handshake.step(&mut scratch) {
             Step::Done(bound) => return Ok(bound),
             Step::Send(message) => {
-                let sent = send(upstream, message, SendFlags::NOSIGNAL);
+                let sent = upstream.send(message);
                 (sent.map(|sent| handshake.sent(sent)), PollFlags::OUT)
             }
             Step::Receive(most) => {
                 let room = octets
                     .get_mut(..most.min(RECEIVE_OCTETS))
                     .unwrap_or_default();
-                let received = recv(upstream, &mut *room, RecvFlags::empty());
-                let took = match received {
-                    Ok((0, _)) => return Err(failed("it has closed the connection")),
-                    Ok((len, _)) => {
+                let took = match upstream.recv(room) {
+                    Ok(0) => return Err(failed("it has closed the connection")),
+                    Ok(len) => {
                         let octets = room.get(..len).unwrap_or_default();
                         handshake.received(octets).map_err(refused)?;
                         Ok(())
@@ -65,16 +82,16 @@ pub(super) fn ask(
         match done {
             Ok(()) | Err(Errno::INTR) => {}
             Err(Errno::AGAIN) if handshake.has_asked() => {
-                if !wait(upstream, flags, errand, errand.deadline)? {
+                if !wait(upstream.socket(), flags, errand, errand.deadline)? {
                     return Err(AskError::Silent(peer));
                 }
             }
             Err(Errno::AGAIN) => {
-                if !wait(upstream, flags, errand, soon)? {
+                if !wait(upstream.socket(), flags, errand, soon)? {
                     return Err(failed("it does not answer"));
                 }
             }
-            Err(errno) => return Err(AskError::Failed(errno.to_string())),
+            Err(errno) => return Err(AskError::Failed(upstream.why(errno))),
         }
     }
 }

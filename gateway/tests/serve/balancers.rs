@@ -126,13 +126,16 @@ fn the_header_s_source_has_the_client_s_limits() {
         client.write_all(&v2_from_v4([192, 0, 2, host])).unwrap();
         (login(&mut client, "alice", password), client)
     };
-    for (host, password, status) in [
+    for (host, password, answer) in [
         (7, "guess", 0x01),
         (7, "guess", 0x01),
         (7, "s3cret", 0x01),
         (8, "s3cret", 0x00),
     ] {
-        assert_eq!(from(host, password).0, status, "{host}");
+        assert_eq!(from(host, password).0, answer, "{host}");
+        until("its place is free", || {
+            curl(status, "/metrics", &[]).contains("\nsocks6_clients 0\n")
+        });
     }
     gateway.wait_for_log(" client=192.0.2.7:12345 ");
     gateway.wait_for_log(" end=too-many-wrong-passwords ");

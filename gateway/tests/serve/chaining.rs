@@ -15,10 +15,10 @@ use crate::harness::{
 };
 use crate::reloading::{ConfigFile, run};
 
-const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\n";
+pub(crate) const LISTEN: &str = "listen = [\"127.0.0.1:0\"]\n";
 
 /// Everything by these upstreams, in this order.
-fn via(upstreams: &[(&str, SocketAddr, &str)]) -> String {
+pub(crate) fn via(upstreams: &[(&str, SocketAddr, &str)]) -> String {
     let names: Vec<_> = upstreams
         .iter()
         .map(|(name, ..)| format!("\"{name}\""))

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -85,6 +85,46 @@ fn a_configuration_may_come_from_a_pipe() {
     rustix::process::kill_process(timeout, Signal::TERM).unwrap();
     child.wait().unwrap();
     writer.join().unwrap();
+}
+
+/// Everything else here, and all that starts the binary, is done behind the filter.
+#[test]
+fn system_calls_are_filtered_once_however_many_successors_there_are() {
+    let filters = |pid| status(pid, "Seccomp_filters:")[0].parse::<u32>().unwrap();
+    let own = filters(rustix::process::getpid());
+    let folder = Folder::new("calls");
+    for (process, more) in [("", 2), ("[process]\nsandbox = false\n", 0)] {
+        let file = folder.write("gateway.toml", &format!("{LISTEN}{process}"));
+        let gateway = Binary::start(&["--config", &file]);
+        let mut line = Line::new(&gateway);
+        line.upgrade();
+        line.upgrade();
+        is_served(gateway.address());
+        for pid in [gateway.pid(), line.last()] {
+            assert_eq!(filters(pid), own + more, "{process}");
+            // 2 is SECCOMP_MODE_FILTER.
+            let mode = status(pid, "Seccomp:");
+            assert_eq!(mode, [if own + more > 0 { "2" } else { "0" }]);
+        }
+    }
+}
+
+/// By a successor that tries.
+#[test]
+fn a_system_call_that_is_denied_fails() {
+    let folder = Folder::new("denied");
+    let (binary, unshare) = (folder.path("gateway"), folder.path("unshare"));
+    symlink(BINARY, &binary).unwrap();
+    fs::copy("/usr/bin/unshare", &unshare).unwrap();
+    let gateway = Binary::start_command(Command::new(&binary), &[]);
+    fs::remove_file(&binary).unwrap();
+    // Its interpreter and it: of what is in reach both can be started.
+    folder.write("gateway", &format!("#!{} --user\n", unshare.display()));
+    fs::set_permissions(&binary, PermissionsExt::from_mode(0o755)).unwrap();
+    gateway.signal(Signal::USR2);
+    gateway.wait_for_log("unshare failed: Function not implemented");
+    gateway.wait_for_log("not upgraded, and nothing has changed: ");
+    is_served(gateway.address());
 }
 
 /// The resolver reads its files when it is asked, and loads modules.

@@ -4,15 +4,19 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
     reason = "a test's helpers fail by panicking, like the tests themselves"
 )]
 
 mod balancers;
 mod binary;
+mod certificates;
 mod chaining;
 mod confined;
+mod crowding;
 mod dialling;
+mod documented;
 mod early;
 mod exhausted;
 mod handshake;
@@ -21,12 +25,15 @@ mod limits;
 mod logging;
 mod lookup;
 mod managed;
+mod naming;
 mod quotas;
 mod relaying;
 mod reloading;
 mod ruling;
 mod stopping;
 mod strangers;
+mod tls;
+mod tls_peers;
 mod upgrading;
 mod users;
 mod watching;

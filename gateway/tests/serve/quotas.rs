@@ -226,3 +226,144 @@ fn a_relay_that_waits_for_its_turn_ends_with_its_client() {
     crowd.write_all(&request(to)).unwrap();
     assert_eq!(read_reply(&mut crowd), 0x00);
 }
+
+/// What rules have in common with their clients' own limits, and what they count for themselves.
+#[test]
+fn a_rule_at_its_limit_tells_further_clients_so_and_other_rules_go_on() {
+    let (to, other) = (echo(), echo());
+    let config = PasswordFile::new(
+        "rule-relays.toml",
+        &format!(
+            "listen = [\"127.0.0.1:0\"]\nallow-destinations = [\"127.0.0.0/8\"]\n\
+             [[rule]]\nname = \"narrow\"\naction = \"allow\"\nports = [\"{}\"]\nrelays = 2\n\
+             [[rule]]\naction = \"allow\"\n",
+            to.port()
+        ),
+    );
+    let gateway = Binary::start(&["--config", config.path()]);
+    let relay = |from: &str, to| {
+        let mut client = connect_from(from, gateway.address());
+        client.write_all(&request(to)).unwrap();
+        let rep = read_reply(&mut client);
+        (client, rep)
+    };
+    // By whichever client.
+    let (first, second) = (relay("127.0.0.1:0", to), relay("127.0.0.2:0", to));
+    assert_eq!([first.1, second.1], [0x00; 2]);
+    assert_eq!(relay("127.0.0.1:0", to).1, 0x01);
+    assert_eq!(relay("127.0.0.3:0", to).1, 0x01);
+    gateway.wait_for_log("end=too-many-relays-of-rule");
+    let log = gateway.log();
+    let line = log
+        .lines()
+        .find(|it| it.contains("too-many-relays-of-rule"));
+    assert!(line.unwrap().contains("rule=narrow"), "{log}");
+    assert_eq!(relay("127.0.0.3:0", other).1, 0x00);
+    drop(first);
+    until("one less, one more", || relay("127.0.0.3:0", to).1 == 0x00);
+}
+
+/// Refused before anybody is dialled: a destination that has had enough is not to hear of those who get nothing.
+#[test]
+fn a_client_beyond_a_rules_limit_is_nothing_to_the_destination() {
+    let (accepted, count) = std::sync::mpsc::channel();
+    let to = destination(move |stream| {
+        accepted.send(()).ok();
+        crate::harness::echo_one(stream);
+    });
+    let config = PasswordFile::new(
+        "rule-undialled.toml",
+        "listen = [\"127.0.0.1:0\"]\nallow-destinations = [\"127.0.0.0/8\"]\n\
+         [[rule]]\naction = \"allow\"\nrelays = 1\n",
+    );
+    let gateway = Binary::start(&["--config", config.path()]);
+    let _first = relay_from("127.0.0.1:0", gateway.address(), to);
+    count.recv_timeout(PATIENCE).unwrap();
+    for _ in 0..20 {
+        let mut client = connect(gateway.address());
+        client.write_all(&request(to)).unwrap();
+        assert_eq!(read_reply(&mut client), 0x01);
+    }
+    assert!(count.recv_timeout(Duration::from_millis(200)).is_err());
+}
+
+#[test]
+fn all_relays_of_a_rule_have_its_bandwidth_together() {
+    const OCTETS: usize = 1 << 20;
+    let source = destination(|mut client| client.write_all(&pattern(OCTETS, 1)).unwrap());
+    let config = PasswordFile::new(
+        "rule-bandwidth.toml",
+        &format!(
+            "listen = [\"127.0.0.1:0\"]\nallow-destinations = [\"127.0.0.0/8\"]\n\
+             [[rule]]\naction = \"allow\"\nports = [\"{}\"]\nbandwidth = \"1MiB\"\n",
+            source.port()
+        ),
+    );
+    let gateway = Binary::start(&["--config", config.path()]);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for from in ["127.0.0.1:0", "127.0.0.2:0"] {
+            let gateway = gateway.address();
+            scope.spawn(move || {
+                let mut client = relay_from(from, gateway, source);
+                assert!(read(&mut client, OCTETS) == pattern(OCTETS, 1));
+            });
+        }
+    });
+    // Two seconds' worth, less what may go ahead.
+    let elapsed = start.elapsed();
+    assert!(elapsed >= Duration::from_millis(1500), "{elapsed:?}");
+}
+
+/// It would take four minutes.
+#[test]
+fn a_rule_without_bandwidth_is_not_held_up_by_one_that_has() {
+    let (slow, other) = (echo(), echo());
+    let config = PasswordFile::new(
+        "rule-beside.toml",
+        &format!(
+            "listen = [\"127.0.0.1:0\"]\nallow-destinations = [\"127.0.0.0/8\"]\n\
+             [[rule]]\naction = \"allow\"\nports = [\"{}\"]\nbandwidth = \"1KiB\"\n\
+             [[rule]]\naction = \"allow\"\n",
+            slow.port()
+        ),
+    );
+    let gateway = Binary::start(&["--config", config.path()]);
+    let mut slow = relay_from("127.0.0.1:0", gateway.address(), slow);
+    slow.write_all(&pattern(1 << 16, 1)).unwrap();
+    let start = Instant::now();
+    let mut other = relay_from("127.0.0.1:0", gateway.address(), other);
+    other.write_all(&pattern(1 << 18, 9)).unwrap();
+    assert!(read(&mut other, 1 << 18) == pattern(1 << 18, 9));
+    assert!(start.elapsed() < Duration::from_secs(60), "it waited");
+}
+
+/// Two hosts of one network are one client, and one of the next network another.
+#[test]
+fn clients_of_one_v6_network_are_counted_together() {
+    for (bits, neighbour) in [("", false), ("client-prefix-v6 = 128\n", true)] {
+        let config = PasswordFile::new(
+            &format!("network-{neighbour}.toml"),
+            &format!(
+                "listen = [\"127.0.0.1:0\"]\nallow-destinations = [\"127.0.0.0/8\"]\n\
+                 proxy-protocol-from = [\"127.0.0.1\"]\nallow-clients = [\"2001:db8::/32\"]\n\
+                 [limits]\nrelays-per-client = 1\n{bits}"
+            ),
+        );
+        let gateway = Binary::start(&["--config", config.path()]);
+        let to = echo();
+        let relay = |client: &str| {
+            let mut balancer = connect(gateway.address());
+            let header = format!("PROXY TCP6 {client} 2001:db8::1 40000 1080\r\n");
+            balancer.write_all(header.as_bytes()).unwrap();
+            // Whoever is refused is so without a word of it.
+            balancer.write_all(&request(to)).ok();
+            let is_served = balancer.read_exact(&mut [0; 2]).is_ok();
+            (balancer, is_served)
+        };
+        let first = relay("2001:db8:1:2::1");
+        assert!(first.1);
+        assert_eq!(relay("2001:db8:1:2:ffff::2").1, neighbour, "{bits}");
+        assert!(relay("2001:db8:1:3::1").1, "{bits}");
+    }
+}

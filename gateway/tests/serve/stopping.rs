@@ -1,10 +1,12 @@
 //! How the gateway ends, by its own will and without it.
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::binary::Binary;
 use crate::harness::{
@@ -75,6 +77,33 @@ fn a_gateway_that_is_killed_leaves_resets_and_no_ends() {
     let (mut client, mut destination) = relay(&gateway);
     destination.write_all(b"half of it").unwrap();
     assert_eq!(read(&mut client, 10), b"half of it");
+    gateway.signal(Signal::KILL);
+    assert_reset(&mut client);
+    assert_reset(&mut destination);
+}
+
+/// The kernel answers for a destination before either of them knows: here while the gateway is stopped.
+#[test]
+fn a_gateway_that_is_killed_before_its_reply_leaves_a_reset_too() {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    listener.listen(0).unwrap(); // room for one
+    listener.set_read_timeout(Some(PATIENCE)).unwrap(); // accept(2)'s, too
+    let listener = TcpListener::from(listener);
+    let first = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let gateway = Binary::start(&[]);
+    let mut client = connect(gateway.address());
+    client
+        .write_all(&request(listener.local_addr().unwrap()))
+        .unwrap();
+    assert_eq!(read(&mut client, 2), [0x05, 0x00]);
+    // The gateway's SYN finds no room; another one follows after a second.
+    thread::sleep(Duration::from_millis(300));
+    gateway.signal(Signal::STOP);
+    drop((listener.accept().unwrap(), first));
+    let mut destination = patient(listener.accept().unwrap().0);
     gateway.signal(Signal::KILL);
     assert_reset(&mut client);
     assert_reset(&mut destination);

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use socks_client::Rule;
 
-use super::{Draft, Line, Wrong, wrong};
+use super::{Draft, Line, Wrong, login_part, wrong};
 
 pub(super) const LIST: &str = "[ProxyList]";
 /// The default of remote_dns_subnet.
@@ -104,7 +104,11 @@ fn gateway((line, text): Line<'_>) -> Result<String, Wrong> {
         ["socks5", address, port] => ((address, port), String::new()),
         ["socks5", address, port, user, password] => (
             (address, port),
-            format!("{}:{}@", encoded(user), encoded(password)),
+            format!(
+                "{}:{}@",
+                encoded(login_part((line, user))?),
+                encoded(login_part((line, password))?)
+            ),
         ),
         ["socks4", ..] => {
             let maybe = "many servers speak both: try socks5 in its place";
@@ -143,11 +147,13 @@ fn encoded(text: &str) -> String {
 
 /// The first octet of a network of 2^24 addresses.
 fn range((line, octet): Line<'_>) -> Result<String, Wrong> {
-    let range = format!("{octet}.0.0.0/8");
     // The kernel keeps 0 and 127, and whoever gets an address of 224 and above may take it for no host's.
     match octet.parse::<u8>() {
-        Ok(1..=126 | 128..=223) => Ok(range),
-        _ => wrong(line, format!("{range} cannot be a range of fake addresses")),
+        Ok(first @ (1..=126 | 128..=223)) => Ok(format!("{first}.0.0.0/8")),
+        _ => wrong(
+            line,
+            format!("{octet}.0.0.0/8 cannot be a range of fake addresses"),
+        ),
     }
 }
 

@@ -24,7 +24,7 @@ random_chain
 chain_len = 1
 quiet_mode
 proxy_dns
-remote_dns_subnet 10
+remote_dns_subnet 010
 tcp_read_time_out 15000
 localnet 192.168.1.0:80/255.255.255.0
 localnet 172.16.0.0/12
@@ -128,6 +128,15 @@ fn what_has_no_like_here_is_refused_with_its_line() {
         ),
         ("IsolatePID 1".to_owned(), "1: processes cannot be isolated"),
         ("TorPort x".to_owned(), "1: `x` is not a port"),
+        (
+            format!("SOCKS5Username a\nSOCKS5Password {}", "x".repeat(256)),
+            "2: user and password have",
+        ),
+        (
+            format!("[ProxyList]\nsocks5 192.0.2.1 1080 {} x", "a".repeat(256)),
+            "2: user and password have",
+        ),
+        ("TorPort 0".to_owned(), "1: `0` is not a port"),
         ("\nSOCKS5Username alice".to_owned(), "2: SOCKS5Username and"),
         (
             "gateway = '192.0.2.1'".to_owned(),

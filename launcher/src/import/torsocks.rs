@@ -1,8 +1,9 @@
 //! torsocks.conf(5): `Directive value`, `#` begins a comment anywhere.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 
-use super::{Draft, Line, Wrong, wrong};
+use super::{Draft, Line, Wrong, login_part, wrong};
 
 pub(super) fn read(text: &str) -> Result<Draft, Wrong> {
     let mut draft = Draft::default();
@@ -25,9 +26,9 @@ pub(super) fn read(text: &str) -> Result<Draft, Wrong> {
         let at = (line, value);
         match key {
             "TorAddress" => address = parsed(at, "an address")?,
-            "TorPort" => port = parsed(at, "a port")?,
-            "SOCKS5Username" => user = Some(at),
-            "SOCKS5Password" => password = Some(at),
+            "TorPort" => port = parsed::<NonZeroU16>(at, "a port")?.get(),
+            "SOCKS5Username" => user = Some((line, login_part(at)?)),
+            "SOCKS5Password" => password = Some((line, login_part(at)?)),
             "OnionAddrRange" => {
                 draft.remark(
                     text,

@@ -14,7 +14,7 @@ use crate::error::LaunchError;
 ///
 /// # Errors
 /// [`LaunchError::Setting`] for a value that the shim would not read as it was meant.
-pub(super) fn render(config: &Config) -> Result<String, LaunchError> {
+pub(crate) fn render(config: &Config) -> Result<String, LaunchError> {
     let text = text(config);
     match Config::build(Some(&text), &Variables::default()) {
         Ok(read) if is_same(&read, config) => Ok(text),

@@ -214,6 +214,8 @@ fn nonsense_is_refused() {
         "direct ::/129",
         "direct 10.0.0",
         "direct a..b",
+        "direct a..",
+        "direct *.",
         "direct caf\u{e9}.example",
         "direct x 80 81",
         "direct x tcp udp",
