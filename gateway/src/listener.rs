@@ -209,6 +209,7 @@ impl Listener {
             });
             catch_unwind(story).ok();
             drop(client);
+            self.shared.pools.has_gone_back();
             if !self.may_stay() {
                 return;
             }

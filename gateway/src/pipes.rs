@@ -39,7 +39,7 @@ const SPARE_PIPES: usize = 16;
 pub(crate) struct Pools {
     buffers: Mutex<Vec<Vec<u8>>>,
     pipes: Mutex<Vec<Ends>>,
-    /// Buffers have gone back to the heap, and not yet to the kernel.
+    /// Memory has gone back to the heap, and not yet to the kernel.
     is_heap_untidy: AtomicBool,
     descriptors: Arc<Descriptors>,
 }
@@ -109,6 +109,11 @@ impl Pools {
             ends: Some(ends),
             len: 0,
         })
+    }
+
+    /// What a client has taken from the heap has gone back there.
+    pub(crate) fn has_gone_back(&self) {
+        self.is_heap_untidy.store(true, Ordering::Relaxed);
     }
 
     /// For a quiet moment: after a burst memory goes back to the kernel.
@@ -214,7 +219,7 @@ impl Drop for Buffer<'_> {
             return;
         }
         drop((spare, octets));
-        self.pools.is_heap_untidy.store(true, Ordering::Relaxed);
+        self.pools.has_gone_back();
     }
 }
 
