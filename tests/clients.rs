@@ -27,24 +27,30 @@ fn file(topology: &Topology, name: &str, text: &str) -> String {
     path.display().to_string()
 }
 
-/// Has a client write what `http://SERVER/bytes` is to its standard output.
-fn fetches(tool: &str, pairs: &[(Families, Families)], client: Client) {
-    if !has_tool(tool) {
-        return;
-    }
+/// A gateway for each of the pairs, and a web server that is only reached through it.
+fn with_gateways(pairs: &[(Families, Families)], test: impl Fn(&Topology, &Gateway)) {
     for &(from, to) in pairs {
         let Some(topology) = Topology::new(from, to) else {
             return;
         };
         let _dns = topology.dns();
         let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
-        let gateway = topology.start_gateway();
-        let argv = client(&topology, topology.gateway_socket());
+        test(&topology, &topology.start_gateway());
+    }
+}
+
+/// Has a client write what `http://SERVER/bytes` is to its standard output.
+fn fetches(tool: &str, pairs: &[(Families, Families)], client: Client) {
+    if !has_tool(tool) {
+        return;
+    }
+    with_gateways(pairs, |topology, gateway| {
+        let argv = client(topology, topology.gateway_socket());
         let outcome = topology.victim(argv).run();
-        assert_fetched(&outcome, &gateway);
+        assert_fetched(&outcome, gateway);
         // By the gateway, and by name: nobody else could have resolved it.
         assert_eq!(gateway.wait_for_relays_to(SERVER, 1).len(), 1, "{outcome}");
-    }
+    });
 }
 
 fn assert_fetched(outcome: &Outcome, gateway: &Gateway) {
@@ -181,16 +187,10 @@ fn chromium() {
     if !has_tool("/usr/bin/chromium") {
         return;
     }
-    for (from, to) in PAIRS {
-        let Some(topology) = Topology::new(from, to) else {
-            return;
-        };
-        let _dns = topology.dns();
-        let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
-        let gateway = topology.start_gateway();
+    with_gateways(&PAIRS, |topology, gateway| {
         let proxy = format!("--proxy-server=socks5://{}", topology.gateway_socket());
         let page = format!("http://{SERVER}/");
-        let outcome = browser(&topology, &proxy, &page).run();
+        let outcome = browser(topology, &proxy, &page).run();
         let context = format!("{outcome}\n{}", gateway.log());
         assert!(outcome.is_ok(), "{context}");
         let gateways = topology.neighbour(["/usr/bin/curl", "-sS", &page]).run();
@@ -202,7 +202,7 @@ fn chromium() {
             outcome.stdout().contains(gateways.stdout().trim()),
             "{context}"
         );
-    }
+    });
 }
 
 fn browser<'t>(topology: &'t Topology, proxy: &str, page: &str) -> Victim<'t> {
@@ -226,34 +226,23 @@ fn ssh_by_a_proxy_command() {
     if !has_tool("/bin/nc.openbsd") {
         return;
     }
-    for (from, to) in PAIRS {
-        let Some(topology) = Topology::new(from, to) else {
-            return;
-        };
-        let _dns = topology.dns();
+    with_gateways(&PAIRS, |topology, gateway| {
         let sockets = topology.destination_sockets(22);
-        let sshd = Sshd::start(&topology, &topology.destination, &sockets);
-        let gateway = topology.start_gateway();
+        let sshd = Sshd::start(topology, &topology.destination, &sockets);
         let at = topology.gateway_socket();
         let proxy = format!("ProxyCommand=/bin/nc.openbsd -X 5 -x {at} %h %p");
         let command = format!("cat {}", payload().display());
         let words = ["-o", &proxy, SERVER, &command].map(str::to_owned);
         let argv = [sshd.client(), words.to_vec()].concat();
         let outcome = topology.victim(argv).run();
-        assert_fetched(&outcome, &gateway);
-    }
+        assert_fetched(&outcome, gateway);
+    });
 }
 
 /// `git clone` by its own means, which are libcurl's.
 #[test]
 fn git_clones() {
-    for (from, to) in PAIRS {
-        let Some(topology) = Topology::new(from, to) else {
-            return;
-        };
-        let _dns = topology.dns();
-        let _http = Origin::http(&topology.destination, &topology.destination_sockets(80));
-        let gateway = topology.start_gateway();
+    with_gateways(&PAIRS, |topology, gateway| {
         let proxy = format!("http.proxy=socks5h://{}", topology.gateway_socket());
         let url = format!("http://{SERVER}/git/repository.git");
         let argv = ["/usr/bin/git", "-c", &proxy, "clone", "-q", &url, "clone"];
@@ -261,5 +250,5 @@ fn git_clones() {
         assert!(outcome.is_ok(), "{outcome}\n{}", gateway.log());
         let cloned = topology.dir().join("clone/payload");
         assert_eq!(sha256(&cloned), sha256(&payload()), "{}", gateway.log());
-    }
+    });
 }

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from streams import (GATEWAY, GREETING, NAMES, End, Rows, ask, method, now, pattern, receive, reply, request, start,
+from streams import (GATEWAY, GREETING, NAMES, End, Rows, ask, fill, method, now, pattern, receive, reply, request, start,
                      start_gateway)
 
 ECHO, DEAF = 7, 9  # ports of the destination
@@ -99,16 +99,6 @@ def bulk(sock):
     got = receive(sock, BULK_OCTETS)
     sending.join()
     return got == octets
-
-
-def fill(sock):
-    """Until nothing more is taken."""
-    sock.settimeout(0.05)
-    try:
-        while True:
-            sock.send(bytes(1 << 16))
-    except TimeoutError:
-        pass
 
 
 class Busy:
@@ -249,7 +239,7 @@ def at_the_limit(live, descriptors, pid, rows):
     room, there_is = len(live) + len(deaf) + BUSY_RELAYS, (descriptors - SPARE) // 2
     rows.row(f"room for {room}; {ABOVE} more wait", "" if room == there_is else f"there is room for {there_is}")
     for sock in deaf:
-        fill(sock)
+        fill(sock, 0.05)
     left = pipes(pid) - no_pipes
     rows.row(f"{left // 2} pipes while they wait", "they come before clients" if left else "")
     rows.row(f"an octet each way meanwhile: {has_moved(live) * 1000:.0f} ms", "")

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from streams import GATEWAY, GREETING, Rows, ask, careful, receive, request, start_gateway
+from streams import GATEWAY, GREETING, Rows, ask, careful, fill, receive, request, start_gateway
 
 HERE = "192.0.2.4"
 PATIENCE_S = 5
@@ -45,12 +45,7 @@ def do(sock, step):
         case "shut":
             sock.shutdown(socket.SHUT_WR)
         case "fill":
-            sock.settimeout(0.3)
-            try:
-                while True:
-                    sock.send(bytes(1 << 16))
-            except TimeoutError:
-                pass
+            fill(sock, 0.3)
 
 
 def seen(sock):

@@ -97,6 +97,16 @@ def receive(sock, length):
     return got
 
 
+def fill(sock, patience_s):
+    """Until nothing more is taken."""
+    sock.settimeout(patience_s)
+    try:
+        while True:
+            sock.send(bytes(1 << 16))
+    except TimeoutError:
+        pass
+
+
 def quick():
     return 0
 
